@@ -1,0 +1,178 @@
+"""The plug-in API: what the author of a kind imports.
+
+A kind is a class derived from `Action`. An action is that class with a name and options from the configuration
+file. See docs/writing-a-kind.md, and `tiercast.testing` for the conformance kit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import marshmallow
+from marshmallow import fields
+
+from .event import Event
+
+__all__ = ["Action", "Halt", "Job", "Permanent", "RetryLater", "Secret", "Skip", "Unknown", "Values"]
+
+
+class Values(dict[str, Any]):
+    """The options of an action or a job: a dictionary whose items can be read as attributes too.
+
+    >>> Values(to="ada@example.com").to
+    'ada@example.com'
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __repr__(self) -> str:
+        """Show the names only: values may be personal or secret."""
+        return f"Values({', '.join(self)})"
+
+
+class Permanent(Exception):
+    """No repeat can help: the job becomes `dead`, with this message."""
+
+
+class Skip(Exception):
+    """There is nothing to do for this event: the job becomes `skipped`, with this message."""
+
+
+class RetryLater(Exception):
+    """Nothing happened, and it may work later.
+
+    Args:
+        message: what went wrong, for the operator.
+        after: seconds until the next attempt; by default the action's backoff decides.
+        everyone: True where the cause holds for every job of the action (a vendor's 429): its lane waits too.
+    """
+
+    def __init__(self, message: str = "", *, after: float | None = None, everyone: bool = False) -> None:
+        super().__init__(message)
+        self.after = after
+        self.everyone = everyone
+
+
+class Halt(Exception):
+    """No job of this action can succeed as things are (a refused credential): its lane stops and says so.
+
+    The job is handed back without counting an attempt; the lane tries again after `after` seconds, or when an
+    operator resumes it.
+    """
+
+    def __init__(self, message: str, *, after: float = 300.0) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class Unknown(Exception):
+    """No answer came: the effect may have happened. A kind that is not repeatable is asked to confirm first."""
+
+
+class Secret(fields.String):
+    """An option that holds a secret: given only as `env:NAME` or `file:PATH`, never shown, never a template."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One action owed for one event, as a kind sees it.
+
+    `key` is the idempotency key, the same for each attempt. `attempt` counts from 1. `options` are the action's
+    options rendered for this event. `timeout` is how many seconds the attempt may take.
+    """
+
+    key: str
+    event: Event
+    attempt: int
+    options: Values
+    timeout: float
+
+    def __repr__(self) -> str:
+        """Name the job by its key only: the event is personal data."""
+        return f"Job(key={self.key!r}, attempt={self.attempt})"
+
+
+class Action:
+    """Base of all kinds. The first line of the docstring is what `tiercast kinds` shows.
+
+    One instance serves an action for the life of its process, and may be called from several threads.
+    """
+
+    #: The kind's name in the configuration file.
+    kind: ClassVar[str] = ""
+    #: Whether performing the same job twice is harmless (the vendor recognises the key, or sets what is set).
+    repeatable: ClassVar[bool] = True
+    #: The most jobs that one `perform_many` takes.
+    max_batch: ClassVar[int] = 100
+    #: Whether the effect leaves this machine (`tiercast trigger` asks before it causes one).
+    outside: ClassVar[bool] = True
+
+    class Options(marshmallow.Schema):
+        """The schema of the action's own options. Text may hold Jinja templates over `event`."""
+
+    def __init__(self, name: str, options: Mapping[str, Any], *, timeout: float = 10.0) -> None:
+        """Prepare the action; open no connection yet.
+
+        Args:
+            name: the action's name in the configuration.
+            options: the loaded options; those that hold templates are still unrendered text.
+            timeout: seconds that one attempt may take.
+
+        Raises:
+            ValueError: the options contradict one another; the message names them.
+        """
+        self.name = name
+        self.options = Values(options)
+        self.timeout = timeout
+
+    def perform(self, job: Job) -> str | None:
+        """Do it. Return a short text for the operator, or None.
+
+        Raises:
+            Permanent, RetryLater, Skip, Halt, Unknown: as each says; any other exception is tried again.
+        """
+        raise NotImplementedError
+
+    def perform_many(self, jobs: list[Job]) -> Iterable[tuple[Job, str | None | Exception]]:
+        """Do several in one call, where the vendor has such a call; override it to declare that.
+
+        Yields (job, outcome): a text or None where it is done, or one of the exceptions of `perform`. A job that
+        is left out is tried again. What is raised instead holds for every job not yet yielded.
+        """
+        for job in jobs:
+            yield job, self.perform(job)
+
+    def confirm(self, job: Job) -> bool | None:
+        """Say whether an earlier attempt of this job had its effect; None for "not yet known".
+
+        Only kinds that are not repeatable and can find out override it.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give back connections; called when the process stops."""
+
+    @classmethod
+    def is_bulk(cls) -> bool:
+        """Whether the kind has a bulk call."""
+        return cls.perform_many is not Action.perform_many
+
+    @classmethod
+    def can_confirm(cls) -> bool:
+        """Whether the kind can find out about an attempt without an answer."""
+        return cls.confirm is not Action.confirm
+
+
+def one_by_one(action: Action, jobs: list[Job]) -> Iterator[tuple[Job, str | None | Exception]]:
+    """Perform jobs singly and yield their outcomes, exceptions included: for bulk kinds whose bulk call failed."""
+    for job in jobs:
+        try:
+            yield job, action.perform(job)
+        except Exception as error:  # noqa: BLE001 - the outcome is the exception
+            yield job, error

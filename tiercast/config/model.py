@@ -1,0 +1,88 @@
+"""The configuration as values, after it was read and validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ..event import Event
+
+if TYPE_CHECKING:
+    from ..actions import Action, Values
+    from .templates import Options
+    from .rules import Condition
+
+#: What the parts of an order or once key can be.
+OncePart = Literal["customer", "campaign", "tier", "type"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where webhooks come from. `secrets` are resolved; `event` is what a bare object of this source means."""
+
+    name: str
+    secrets: tuple[str, ...] = field(repr=False)
+    event: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """At most `calls` vendor calls in `seconds`, over all workers and all actions that share its name."""
+
+    name: str
+    calls: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionSpec:
+    """One configured action. Durations are seconds.
+
+    `cls` is the kind's code, `options` what it is made with and how they are rendered for a job. `limits` are the
+    named limit and the action's own `rate`, if any. `batch` is the most jobs one bulk call takes.
+    """
+
+    name: str
+    kind: str
+    cls: type[Action]
+    options: Options
+    order: Literal["latest"] | None = None
+    once: tuple[OncePart, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    concurrency: int = 16
+    batch: int = 100
+    timeout: float = 10.0
+    attempts: int = 12
+    backoff: float = 2.0
+    backoff_max: float = 3600.0
+    queue: str | None = None
+
+    def make(self) -> Action:
+        """Make the action's instance for this process."""
+        return self.cls(self.name, self.options.raw, timeout=self.timeout)
+
+    def render(self, event: Event) -> Values:
+        """Render the options for one event; raises Skip or Permanent with the option's name."""
+        return self.options.render(event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Which events lead to which actions. `on` are names or patterns; `when` is None for "always"."""
+
+    on: tuple[str, ...]
+    actions: tuple[str, ...]
+    when: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration. `path` is None for the built-in demo configuration."""
+
+    path: Path | None
+    sources: Mapping[str, Source]
+    limits: Mapping[str, Limit]
+    actions: Mapping[str, ActionSpec]
+    rules: tuple[Rule, ...]
