@@ -1,0 +1,12 @@
+"""The `data` of every event that is no tier event: any object, so that rules can name any event."""
+
+from __future__ import annotations
+
+from .base import Tolerant
+from .fields import Hint
+
+
+class Anything(Tolerant):
+    """An object of which nothing is demanded; `created_at` is used where it is a time."""
+
+    created_at = Hint()
