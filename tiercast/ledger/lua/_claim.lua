@@ -1,0 +1,133 @@
+-- Claiming: return ended leases to the lane, then lend out what is due.
+-- Touches due:, held:, lease:, lapsed:, claim:, limit:, lane:; through `lapse` what the lane's kind needs.
+
+-- What an ended lease means for its member; set by the script: true keeps it owed, false buried it.
+local lapse
+
+local function end_leases(lane)
+  local held = P .. 'held:' .. lane
+  local ended = call('ZRANGEBYSCORE', held, '-inf', int(T), 'LIMIT', 0, 500)
+  for _, member in ipairs(ended) do
+    local lease = call('HGET', P .. 'lease:' .. lane, member)
+    local due = lease and tonumber(string.match(lease, ' (%d+)$')) or T
+    call('ZREM', held, member)
+    call('HDEL', P .. 'lease:' .. lane, member)
+    local count = call('HINCRBY', P .. 'lapsed:' .. lane, member, 1)
+    if lapse(lane, member, count, due) then
+      call('ZADD', P .. 'due:' .. lane, int(due), member)
+    else
+      forget_lapses(lane, member)
+    end
+  end
+end
+
+-- The members of an earlier claim under this token that are still held under it.
+local function same_again(lane, token, text)
+  local members = {}
+  for _, member in ipairs(cjson.decode(text)) do
+    local lease = call('HGET', P .. 'lease:' .. lane, member)
+    if lease and string.sub(lease, 1, #token + 1) == token .. ' ' then members[#members + 1] = member end
+  end
+  return members
+end
+
+-- Reserve the start of one vendor call under all limits; nil when that lies beyond the horizon.
+-- Starts are spaced, so no window of a limit's length ever holds more than it allows.
+local function reserve(limits)
+  local start = T_US
+  for _, limit in ipairs(limits) do
+    start = math.max(start, tonumber(call('GET', P .. 'limit:' .. limit.name) or 0))
+  end
+  if start > T_US + HORIZON then return nil, start end
+  for _, limit in ipairs(limits) do
+    local next_start = start + limit.interval
+    local ttl = math.max(1000, math.ceil((next_start - T_US) / 1000))
+    call('SET', P .. 'limit:' .. limit.name, int(next_start), 'PX', int(ttl))
+  end
+  return start
+end
+
+-- How many may be lent now: what is asked for, within the lane's cap; none while it is put off.
+local function allowance(lane, claim)
+  local lane_key = P .. 'lane:' .. lane
+  local f = call('HMGET', lane_key, 'wake_at', 'paused', 'cap')
+  if claim.cap and f[3] ~= tostring(claim.cap) then call('HSET', lane_key, 'cap', claim.cap) end
+  if f[2] then return 0 end
+  if f[1] then
+    if tonumber(f[1]) > T then return 0 end
+    call('HDEL', lane_key, 'wake_at', 'reason')
+  end
+  local room = claim.cap and claim.cap - call('ZCARD', P .. 'held:' .. lane) or claim.n
+  return math.max(0, math.min(claim.n, room))
+end
+
+-- Due members: those whose lease never ended, or (alone) one whose lease did.
+local function pick(lane, n, suspects)
+  local lapsed = call('HLEN', P .. 'lapsed:' .. lane)
+  local found = call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', int(T), 'WITHSCORES', 'LIMIT', 0, n + 1 + lapsed)
+  local picked, more, suspect = {}, false, false
+  for i = 1, #found, 2 do
+    local is_suspect = lapsed > 0 and call('HEXISTS', P .. 'lapsed:' .. lane, found[i]) == 1
+    suspect = suspect or is_suspect
+    if is_suspect == suspects then
+      if #picked < n then
+        picked[#picked + 1] = { found[i], found[i + 1] }
+      else
+        more = true
+      end
+    end
+  end
+  return picked, more, suspect
+end
+
+-- Returns members, delays (ms until each may start), whether more is due, whether a suspect is due.
+local function lend(lane, claim)
+  local text = call('GET', P .. 'claim:' .. claim.token)
+  if text then return same_again(lane, claim.token, text), {}, false, false end
+  local n = allowance(lane, claim)
+  if claim.suspects then n = math.min(n, 1) end
+  local picked, more, suspect = pick(lane, n, claim.suspects == true)
+  local members, delays, start = {}, {}, T_US
+  for i, pair in ipairs(picked) do
+    if claim.limits and (i - 1) % claim.per_call == 0 then
+      local late
+      start, late = reserve(claim.limits)
+      if not start then
+        if i == 1 then put_off(lane, math.floor((late - HORIZON / 2) / 1000), 'rate limit') end
+        more = false
+        break
+      end
+    end
+    members[i], delays[i] = pair[1], int(math.max(0, math.ceil((start - T_US) / 1000)))
+    call('ZREM', P .. 'due:' .. lane, pair[1])
+    call('ZADD', P .. 'held:' .. lane, int(T + claim.lease), pair[1])
+    call('HSET', P .. 'lease:' .. lane, pair[1], claim.token .. ' ' .. pair[2])
+  end
+  if #members > 0 then
+    call('SET', P .. 'claim:' .. claim.token, cjson.encode(members), 'PX', int(claim.lease * 2))
+  end
+  return members, delays, more and n > 0, suspect
+end
+
+-- The ticket while a drain is at work: kept while it claims, given back when it finds nothing, passed on when it
+-- leaves. A drain that sees more than it takes calls for help; one that finds suspects only sees to them.
+local function mind_ticket(lane, claim, taken, more, suspect)
+  local lane_key = P .. 'lane:' .. lane
+  if claim.n > 0 and (taken > 0 or more or suspect) then
+    call('HSET', lane_key, 'ticket', int(T + TICKET))
+    if more and tonumber(call('HGET', lane_key, 'help') or 0) <= T then
+      call('HSET', lane_key, 'help', int(T + HELP))
+      bells[#bells + 1] = lane
+    end
+    return
+  end
+  call('HDEL', lane_key, 'ticket')
+  ring_if_due(lane)
+end
+
+local function take(lane, claim)
+  end_leases(lane)
+  local members, delays, more, suspect = lend(lane, claim)
+  if not claim.suspects then mind_ticket(lane, claim, #members, more, suspect) end
+  return members, delays, more and 1 or 0, suspect and 1 or 0
+end

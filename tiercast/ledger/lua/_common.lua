@@ -1,0 +1,77 @@
+-- What all scripts share: names of keys, the clock, bells, finding a lane's due members.
+-- KEYS[1] is the prefix with its colon. Keys are documented in keys.py.
+
+local P = KEYS[1]
+local call = redis.call
+
+local TICKET = 1000          -- ms that a bell counts as under way
+local HELP = 250             -- ms between two calls for help on one lane
+local HORIZON = 1000000      -- us ahead that starts are reserved
+local MARK = 30 * 86400000   -- ms that an event is recognised after it was last seen
+local NEWEST = 90 * 86400    -- s that the newest done job of an order group is remembered
+local ENDED = 5              -- ended leases that make a member poison
+local ATTEMPTS = 20          -- attempts kept of a job
+
+local function clock_us()
+  --CLOCK
+  local time = call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+local T_US = clock_us()
+local T = math.floor(T_US / 1000)
+
+local function int(number) return string.format('%.0f', number) end
+
+local bells = {}
+
+-- Ring for a lane whose work may start now, unless a bell is under way already.
+local function ring(lane)
+  local lane_key = P .. 'lane:' .. lane
+  local f = call('HMGET', lane_key, 'wake_at', 'paused', 'ticket', 'cap')
+  if f[2] or (f[1] and tonumber(f[1]) > T) or (f[3] and tonumber(f[3]) > T) then return end
+  if f[4] and call('ZCOUNT', P .. 'held:' .. lane, '(' .. int(T), '+inf') >= tonumber(f[4]) then return end
+  call('HSET', lane_key, 'ticket', int(T + TICKET))
+  bells[#bells + 1] = lane
+end
+
+local woken = {}
+
+-- Owe a member from now on; `ring_woken` at the script's end rings once for each lane that got some.
+local function owe(lane, member)
+  call('ZADD', P .. 'due:' .. lane, int(T), member)
+  woken[lane] = true
+end
+
+local function ring_if_due(lane)
+  if call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', int(T), 'LIMIT', 0, 1)[1] then ring(lane) end
+end
+
+local function ring_woken()
+  for lane in pairs(woken) do
+    call('SADD', P .. 'lanes', lane)
+    ring(lane)
+  end
+  return bells
+end
+
+-- Put off a lane; the later of two reasons wins.
+local function put_off(lane, at, reason)
+  local lane_key = P .. 'lane:' .. lane
+  local old = tonumber(call('HGET', lane_key, 'wake_at') or 0)
+  if at > old then call('HSET', lane_key, 'wake_at', int(at), 'reason', reason) end
+end
+
+-- Whether the member is held under that token; if so, let it go. Returns when it was due.
+local function let_go(lane, member, token)
+  local lease = call('HGET', P .. 'lease:' .. lane, member)
+  if not lease then return nil end
+  local space = string.find(lease, ' ', 1, true)
+  if string.sub(lease, 1, space - 1) ~= token then return nil end
+  call('HDEL', P .. 'lease:' .. lane, member)
+  call('ZREM', P .. 'held:' .. lane, member)
+  return tonumber(string.sub(lease, space + 1))
+end
+
+-- Settled for good: forget its ended leases.
+local function forget_lapses(lane, member) call('HDEL', P .. 'lapsed:' .. lane, member) end

@@ -1,0 +1,201 @@
+-- Jobs: their states, and the groups of those that must not run side by side.
+--
+-- A job belongs to at most one order group and one once group. It stands in its lane only while it holds the
+-- place (s:<group>) of each of its groups; places are taken all at once or not at all, so nobody waits in a ring.
+-- Touches j:, d:, p:, s:, n:, once:, ix:j:, trim, due:, lane:, lanes.
+
+local KEEP, KEEP_DEAD = 7 * 86400000, 30 * 86400000  -- replaced by the caller's retention
+
+local INDEXED = { parked = true, skipped = true, superseded = true, dead = true, uncertain = true }
+local SETTLED = { done = true, skipped = true, superseded = true, dead = true, uncertain = true }
+local BAD = { dead = true, uncertain = true }
+
+-- "<source>:<event id>:<action>[:rN]" -> "<action>"
+local function action_of(job)
+  local head = string.match(job, '^(.*):r%d+$')
+  return string.match(head or job, '([^:]*)$')
+end
+
+local function order_key(action, digest) return 'o:' .. action .. ':' .. digest end
+local function once_key(action, digest) return 'c:' .. action .. ':' .. digest end
+
+-- Count a family's open and bad jobs; with none open it leaves when its retention is over.
+local function count_family(delivery, open, bad)
+  local key = P .. 'd:' .. delivery
+  local now_open = open ~= 0 and call('HINCRBY', key, 'o', open) or tonumber(call('HGET', key, 'o') or 0)
+  local now_bad = bad ~= 0 and call('HINCRBY', key, 'x', bad) or tonumber(call('HGET', key, 'x') or 0)
+  if now_open > 0 then
+    call('ZREM', P .. 'trim', delivery)
+  else
+    call('ZADD', P .. 'trim', int(T + (now_bad > 0 and KEEP_DEAD or KEEP)), delivery)
+  end
+end
+
+-- Move a job to a state; `delivery` is the first one of its event.
+local function set_state(job, state, reason)
+  local f = call('HMGET', P .. 'j:' .. job, 's', 'd')
+  local old, delivery = f[1], f[2]
+  if old and INDEXED[old] then call('ZREM', P .. 'ix:j:' .. old, job) end
+  if INDEXED[state] then call('ZADD', P .. 'ix:j:' .. state, int(T), job) end
+  call('HSET', P .. 'j:' .. job, 's', state, 'z', int(T))
+  if reason then
+    call('HSET', P .. 'j:' .. job, 'r', reason)
+  else
+    call('HDEL', P .. 'j:' .. job, 'r')
+  end
+  local open = (SETTLED[state] and 0 or 1) - ((old and not SETTLED[old]) and 1 or 0)
+  local bad = (BAD[state] and 1 or 0) - ((old and BAD[old]) and 1 or 0)
+  count_family(delivery, open, bad)
+end
+
+local function groups_of(job)
+  local f = call('HMGET', P .. 'j:' .. job, 'og', 'cg', 'ar', 'us')
+  local action = action_of(job)
+  return f[1] and order_key(action, f[1]), f[2] and once_key(action, f[2]), f[3], tonumber(f[4] or 0), f[2]
+end
+
+local function place_free(group, job)
+  if not group then return true end
+  local holder = call('GET', P .. 's:' .. group)
+  return not holder or holder == job
+end
+
+-- The job of an order group that is next: the newest that waits; of equal times the one that arrived first.
+-- One that may have had its effect bars those that are strictly older.
+local function newest_waiting(group)
+  local top = call('ZREVRANGE', P .. 'p:' .. group, 0, 0, 'WITHSCORES')
+  if not top[1] then return nil end
+  for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'p:' .. group, top[2], top[2])) do
+    local job = string.sub(member, 38)
+    if call('HGET', P .. 'j:' .. job, 's') == 'parked' then return job end
+  end
+  return nil
+end
+
+local function stand(job, order, once)
+  if order then call('SET', P .. 's:' .. order, job) end
+  if once then call('SET', P .. 's:' .. once, job) end
+  set_state(job, 'owed')
+  owe('jobs/' .. action_of(job), job)
+end
+
+-- Let a parked job stand if all its places are free and its turn has come.
+local function try_stand(job)
+  local order, once = groups_of(job)
+  if not (place_free(order, job) and place_free(once, job)) then return false end
+  if order and newest_waiting(order) ~= job then return false end
+  stand(job, order, once)
+  return true
+end
+
+local function advance_order(group)
+  if call('EXISTS', P .. 's:' .. group) == 1 then return end
+  local job = newest_waiting(group)
+  if job then try_stand(job) end
+end
+
+local function advance_once(group)
+  if call('EXISTS', P .. 's:' .. group) == 1 then return end
+  for _, member in ipairs(call('ZRANGE', P .. 'p:' .. group, 0, -1)) do
+    local job = string.sub(member, 38)
+    if call('HGET', P .. 'j:' .. job, 's') == 'parked' and try_stand(job) then return end
+  end
+end
+
+local function leave(group, job, arrival)
+  if not group then return end
+  call('ZREM', P .. 'p:' .. group, arrival .. '/' .. job)
+  if call('GET', P .. 's:' .. group) == job then call('DEL', P .. 's:' .. group) end
+end
+
+-- A parked job that lost its purpose.
+local function supersede(job, by)
+  local order, once, arrival = groups_of(job)
+  leave(order, job, arrival)
+  leave(once, job, arrival)
+  set_state(job, 'superseded', 'by ' .. by)
+end
+
+local function older(created, arrival, rank)
+  local space = string.find(rank, ' ', 1, true)
+  local us, other = tonumber(string.sub(rank, 1, space - 1)), string.sub(rank, space + 1)
+  return created < us or (created == us and arrival < other)
+end
+
+-- A newer one of its order group was done, or its once place is taken: by whom?
+local function superseded_by(order, once, digest, action, created, arrival)
+  if once then
+    local taken = call('HGET', P .. 'once:' .. action, digest)
+    if taken then return taken end
+  end
+  if order then
+    local rank = call('GET', P .. 'n:' .. order)
+    if rank and older(created, arrival, rank) then return 'a newer event' end
+  end
+  return nil
+end
+
+-- A job that is new, or tried again by an operator, finds its place: owed, parked or superseded.
+local function enter(job)
+  local order, once, arrival, created, digest = groups_of(job)
+  local by = superseded_by(order, once, digest, action_of(job), created, arrival)
+  if by then return set_state(job, 'superseded', 'by ' .. by) end
+  if order then call('ZADD', P .. 'p:' .. order, int(created), arrival .. '/' .. job) end
+  if once then call('ZADD', P .. 'p:' .. once, 0, arrival .. '/' .. job) end
+  if not (order or once) then return stand(job) end
+  set_state(job, 'parked')
+  try_stand(job)
+end
+
+local function done_in_order(group, job, created, arrival)
+  local rank = call('GET', P .. 'n:' .. group)
+  if not (rank and older(created, arrival, rank)) then
+    call('SET', P .. 'n:' .. group, int(created) .. ' ' .. arrival, 'EX', NEWEST)
+  end
+  for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'p:' .. group, '-inf', '(' .. int(created))) do
+    local other = string.sub(member, 38)
+    if call('HGET', P .. 'j:' .. other, 's') == 'parked' then
+      supersede(other, job)
+    else
+      call('ZREM', P .. 'p:' .. group, member)
+    end
+  end
+end
+
+local function done_once(group, digest, job)
+  call('HSET', P .. 'once:' .. action_of(job), digest, job)
+  for _, member in ipairs(call('ZRANGE', P .. 'p:' .. group, 0, -1)) do
+    local other = string.sub(member, 38)
+    if other ~= job and call('HGET', P .. 'j:' .. other, 's') == 'parked' then supersede(other, job) end
+  end
+end
+
+-- A job ends: state is done, skipped, dead or uncertain. With `maybe` its effect is possible, so it keeps its
+-- once place and bars older ones of its order group, until an operator decides.
+local function finish(job, state, reason, maybe)
+  local order, once, arrival, created, digest = groups_of(job)
+  local keeps = (state == 'dead' and maybe) or state == 'uncertain'
+  set_state(job, state, reason)
+  if not (order or once) then return end
+  if state == 'done' then
+    if order then done_in_order(order, job, created, arrival) end
+    if once then done_once(once, digest, job) end
+  end
+  if keeps then
+    if order and call('GET', P .. 's:' .. order) == job then call('DEL', P .. 's:' .. order) end
+  else
+    leave(order, job, arrival)
+    leave(once, job, arrival)
+  end
+  if order then advance_order(order) end
+  if once and not keeps then advance_once(once) end
+end
+
+-- Write down an attempt; returns its number.
+local function note_attempt(job, started, duration, outcome, error)
+  local key = P .. 'j:' .. job
+  local n = call('HINCRBY', key, 'n', 1)
+  call('HSET', key, 'a' .. n, started .. ' ' .. duration .. ' ' .. outcome .. (error and (' ' .. error) or ''))
+  if n > ATTEMPTS then call('HDEL', key, 'a' .. (n - ATTEMPTS)) end
+  return n
+end

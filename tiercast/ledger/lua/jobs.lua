@@ -1,0 +1,74 @@
+#!lua flags=allow-oom
+-- Settle jobs of one action, then claim the next, in one step.
+-- Keys: all of _common, _parking and _claim; reads b: and d: of the claimed jobs' deliveries.
+-- ARGV[1]: {lane, keep, keep_dead, settle: [...], claim: {...} or absent, put_off: {ms, reason} or absent}; an
+--   outcome is {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
+--    m 1 effect possible | 0 known not to be, st started ms before now, du duration ms}.
+-- Returns {[settled job, ...], bells, [[job, attempts, attempts before retry, maybe, ended leases, delay,
+--   delivery, event id, type, at, created, source, form, body], ...], more, suspect}.
+--COMMON
+--PARKING
+--CLAIM
+
+local request = cjson.decode(ARGV[1])
+local lane = request.lane
+KEEP, KEEP_DEAD = request.keep, request.keep_dead
+
+local function settle(o)
+  local due = let_go(lane, o.k, o.t)
+  if not due then return false end
+  local key = P .. 'j:' .. o.k
+  if o.o == 'back' then
+    call('ZADD', P .. 'due:' .. lane, int(o.w and T + o.w or due), o.k)
+    if o.r then call('HSET', key, 'r', o.r) end
+    return true
+  end
+  if o.du then note_attempt(o.k, int(T - (o.st or o.du)), int(o.du), o.o, o.r) end
+  if o.m == 1 then
+    call('HSET', key, 'm', 1)
+  elseif o.m == 0 then
+    call('HDEL', key, 'm')
+  end
+  if o.o == 'later' then
+    if o.r then call('HSET', key, 'r', o.r) end
+    call('ZADD', P .. 'due:' .. lane, int(T + o.w), o.k)
+    return true
+  end
+  forget_lapses(lane, o.k)
+  finish(o.k, o.o, o.r, call('HGET', key, 'm') == '1')
+  return true
+end
+
+lapse = function(_, job, count)
+  call('HSET', P .. 'j:' .. job, 'm', 1, 'r', 'the worker that held it was lost')
+  note_attempt(job, int(T), '0', 'lost', 'the worker that held it was lost')
+  if count < ENDED then return true end
+  finish(job, 'dead', 'poison: ' .. count .. ' leases ended while it was performed', true)
+  return false
+end
+
+local function content(job, delay)
+  local f = call('HMGET', P .. 'j:' .. job, 'n', 'b', 'm', 'd')
+  local d = call('HMGET', P .. 'd:' .. f[4], 'e', 'ty', 'at', 'us', 'src', 'f')
+  return {
+    job, f[1], f[2] or '0', f[3] or '0', call('HGET', P .. 'lapsed:' .. lane, job) or '0', delay or '0',
+    f[4], d[1], d[2], d[3], d[4], d[5], d[6] or '', call('GET', P .. 'b:' .. f[4]) or '',
+  }
+end
+
+local settled = {}
+for _, outcome in ipairs(request.settle or {}) do
+  if settle(outcome) then settled[#settled + 1] = outcome.k end
+end
+if request.put_off then put_off(lane, T + request.put_off[1], request.put_off[2]) end
+
+local lent, more, suspect = {}, 0, 0
+if request.claim then
+  local members, delays
+  members, delays, more, suspect = take(lane, request.claim)
+  for i, job in ipairs(members) do lent[i] = content(job, delays[i]) end
+elseif #settled > 0 then
+  ring_if_due(lane)
+end
+ring_woken()
+return { settled, bells, lent, more, suspect }

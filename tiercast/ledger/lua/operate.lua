@@ -1,0 +1,117 @@
+#!lua flags=allow-oom
+-- What an operator asks for, one member at a time.
+-- Keys: all of _common and _parking. ARGV[1]: {verb, keep, keep_dead, ...}:
+--   pause {lane, reason} | resume {lane}
+--   retry {job}: dead, skipped or superseded -> its place again; owed -> due now
+--   drop {job}: dead, uncertain, parked or owed -> skipped
+--   resolve {job, as done|retry}: decides an uncertain job
+--   replay {delivery, again 1|2}: a settled delivery is owed again
+-- Returns {"ok", state, bells} or {"no", why, bells}.
+--COMMON
+--PARKING
+
+local request = cjson.decode(ARGV[1])
+KEEP, KEEP_DEAD = request.keep, request.keep_dead
+
+local function lane_of(job) return 'jobs/' .. action_of(job) end
+
+local function held(job) return call('HEXISTS', P .. 'lease:' .. lane_of(job), job) == 1 end
+
+-- Take the job out of its lane and groups, so that it can find its place anew.
+local function pull_out(job)
+  local order, once, arrival = groups_of(job)
+  call('ZREM', P .. 'due:' .. lane_of(job), job)
+  leave(order, job, arrival)
+  leave(once, job, arrival)
+  return order, once
+end
+
+local function pull_out_and_advance(job, state, reason)
+  local order, once = pull_out(job)
+  forget_lapses(lane_of(job), job)
+  set_state(job, state, reason)
+  if order then advance_order(order) end
+  if once then advance_once(once) end
+  return { 'ok', state }
+end
+
+-- Whether an effect is possible stays on record: a kind that is not repeatable is asked to confirm.
+local function start_over(job)
+  local key = P .. 'j:' .. job
+  call('HSET', key, 'b', call('HGET', key, 'n') or 0)
+  forget_lapses(lane_of(job), job)
+  local order, once = pull_out(job)
+  enter(job)
+  if order then advance_order(order) end
+  if once then advance_once(once) end
+  return { 'ok', call('HGET', key, 's') }
+end
+
+local verbs = {}
+
+function verbs.pause()
+  call('SADD', P .. 'lanes', request.lane)
+  call('HSET', P .. 'lane:' .. request.lane, 'paused', request.reason)
+  return { 'ok', 'paused' }
+end
+
+function verbs.resume()
+  call('HDEL', P .. 'lane:' .. request.lane, 'paused', 'wake_at', 'reason', 'ticket')
+  ring_if_due(request.lane)
+  return { 'ok', 'resumed' }
+end
+
+function verbs.retry(state)
+  if state == 'dead' or state == 'skipped' or state == 'superseded' then return start_over(request.job) end
+  if state == 'owed' and not held(request.job) then
+    owe(lane_of(request.job), request.job)
+    return { 'ok', 'owed' }
+  end
+  if state == 'owed' then return { 'no', 'it is being performed right now' } end
+  if state == 'uncertain' then return { 'no', 'its outcome is unknown: decide it with jobs resolve' } end
+  if state == 'parked' then return { 'no', 'it waits for another job of its order or once group' } end
+  return { 'no', 'it is ' .. state .. '; to do it again: deliveries replay --again' }
+end
+
+function verbs.drop(state)
+  if state == 'owed' and held(request.job) then return { 'no', 'it is being performed right now' } end
+  if state == 'owed' or state == 'parked' or state == 'dead' or state == 'uncertain' then
+    return pull_out_and_advance(request.job, 'skipped', 'dropped by an operator')
+  end
+  return { 'no', 'it is ' .. state }
+end
+
+function verbs.resolve(state)
+  if state ~= 'uncertain' then return { 'no', 'it is ' .. state .. ', not uncertain' } end
+  if request.as == 'retry' then
+    call('HDEL', P .. 'j:' .. request.job, 'm')
+    return start_over(request.job)
+  end
+  finish(request.job, 'done', 'resolved by an operator', false)
+  return { 'ok', 'done' }
+end
+
+function verbs.replay()
+  local key = P .. 'd:' .. request.delivery
+  local f = call('HMGET', key, 's', 'src', 'first')
+  if not f[1] then
+    if call('EXISTS', P .. 'b:' .. request.delivery) == 1 then return { 'no', 'it is queued already' } end
+    return { 'no', 'there is no such delivery' }
+  end
+  if f[1] == 'duplicate' then return { 'no', 'it is a duplicate; replay ' .. (f[3] or 'the first') } end
+  local lane = 'deliveries/' .. f[2]
+  call('HSET', key, 'again', request.again)
+  call('ZREM', P .. 'trim', request.delivery)
+  owe(lane, request.delivery)
+  return { 'ok', 'queued' }
+end
+
+local answer
+if request.job then
+  local state = call('HGET', P .. 'j:' .. request.job, 's')
+  answer = state and verbs[request.verb](state) or { 'no', 'there is no such job' }
+else
+  answer = verbs[request.verb]()
+end
+answer[3] = ring_woken()
+return answer

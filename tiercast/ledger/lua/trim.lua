@@ -1,0 +1,40 @@
+#!lua flags=allow-oom
+-- Let go of deliveries whose retention is over, each with its event and jobs.
+-- Keys: trim, b:, d:, j:, ix:d:, ix:j:, cust:, alias:; through _parking what a group of a kept place holds.
+-- ARGV: the most to let go. Returns {how many went, bells}. Event marks (m:) and once places stay.
+--COMMON
+--PARKING
+
+-- A job that may have had its effect keeps its once place for ever.
+local function forget_job(job)
+  local order, once, arrival, _, digest = groups_of(job)
+  local f = call('HMGET', P .. 'j:' .. job, 's', 'm')
+  if once and (f[1] == 'uncertain' or (f[1] == 'dead' and f[2])) then done_once(once, digest, job) end
+  leave(order, job, arrival)
+  leave(once, job, arrival)
+  if order then advance_order(order) end
+  if INDEXED[f[1]] then call('ZREM', P .. 'ix:j:' .. f[1], job) end
+  call('DEL', P .. 'j:' .. job)
+end
+
+local function forget_customer(delivery, text)
+  local customer
+  local digests = {}
+  for digest in string.gmatch(text, '%S+') do digests[#digests + 1] = digest end
+  customer = digests[1]
+  call('ZREM', P .. 'cust:' .. customer, delivery)
+  if call('EXISTS', P .. 'cust:' .. customer) == 1 then return end
+  for i = 2, #digests do call('SREM', P .. 'alias:' .. digests[i], customer) end
+end
+
+local gone = call('ZRANGEBYSCORE', P .. 'trim', '-inf', int(T), 'LIMIT', 0, tonumber(ARGV[1]))
+for _, delivery in ipairs(gone) do
+  local f = call('HMGET', P .. 'd:' .. delivery, 's', 'src', 'e', 'j', 'c')
+  for name in string.gmatch(f[4] or '', '%S+') do forget_job(f[2] .. ':' .. f[3] .. ':' .. name) end
+  if f[5] then forget_customer(delivery, f[5]) end
+  if f[1] then call('ZREM', P .. 'ix:d:' .. f[1], delivery) end
+  call('DEL', P .. 'd:' .. delivery, P .. 'b:' .. delivery)
+  call('ZREM', P .. 'trim', delivery)
+end
+ring_woken()
+return { #gone, bells }

@@ -1,0 +1,240 @@
+"""What goes into the ledger and comes out of it, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    QUEUED = "queued"
+    PROCESSED = "processed"
+    IGNORED = "ignored"
+    DUPLICATE = "duplicate"
+    TEST = "test"
+    QUARANTINED = "quarantined"
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    OWED = "owed"
+    PARKED = "parked"
+    DONE = "done"
+    SKIPPED = "skipped"
+    SUPERSEDED = "superseded"
+    DEAD = "dead"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Deliveries were stored. `bells` are lanes to ring for."""
+
+    bells: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A request to borrow work from a lane.
+
+    Args:
+        token: random, made by the client; repeating a claim under it returns the same members.
+        n: the most members; 0 leaves the lane and passes the bell on.
+        cap: the most that all workers together may hold of this lane.
+        suspects: ask for one member whose lease has ended before; an ordinary claim passes those over.
+        limits: (name, microseconds between two calls) of each limit that a call counts against.
+        per_call: how many members one vendor call takes.
+    """
+
+    token: str
+    n: int
+    cap: int | None = None
+    suspects: bool = False
+    limits: tuple[tuple[str, int], ...] = ()
+    per_call: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldDelivery:
+    """A delivery under our lease. `again` is 0, or what a replay asked for (1 missing jobs, 2 also done ones)."""
+
+    id: str
+    token: str
+    body: bytes = field(repr=False)
+    again: int
+    lapses: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldJob:
+    """A job under our lease, with the head and the raw body of its event.
+
+    `attempts` counts those made, `tries` those since an operator last asked to retry; `maybe` says that an earlier
+    attempt may have had its effect; `delay` is seconds until it may start (rate limits).
+    """
+
+    key: str
+    token: str
+    attempts: int
+    tries: int
+    maybe: bool
+    lapses: int
+    delay: float
+    delivery: str
+    event_id: str
+    type: str
+    at: str
+    created_us: int
+    source: str
+    form: str
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn(Generic[T]):
+    """The answer to settling and claiming in one round trip."""
+
+    settled: list[tuple[str, str, str]]
+    bells: list[str]
+    lent: list[T]
+    more: bool
+    suspect: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJob:
+    """A job that an event leads to; `skipped` is the reason where nothing is to be done."""
+
+    action: str
+    order: str | None = None
+    once: str | None = None
+    unordered: bool = False
+    skipped: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What becomes of a held delivery. `customer` is the digest of its customer, then those of other names."""
+
+    delivery: str
+    token: str
+    state: DeliveryState
+    reason: str = ""
+    event_id: str = ""
+    type: str = ""
+    at: str = ""
+    created_us: int = 0
+    form: str = ""
+    customer: tuple[str, ...] = ()
+    jobs: tuple[PlannedJob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What becomes of a held job.
+
+    Args:
+        verdict: a final state, `later` (owed again in `wait` seconds) or `back` (handed back, no attempt).
+        maybe: True when the effect is possible, False when it is known not to be, None to leave it as it is.
+        started: seconds since the attempt started; with `duration`, the attempt goes on record.
+    """
+
+    job: str
+    token: str
+    verdict: str
+    text: str | None = None
+    wait: float | None = None
+    maybe: bool | None = None
+    started: float | None = None
+    duration: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the timer learns: lanes to ring for, those of them that waited long, seconds until more is due."""
+
+    bells: list[str]
+    waiting: list[str]
+    next_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneInfo:
+    """A lane as an operator sees it; counts are members, the age is seconds."""
+
+    name: str
+    owed: int
+    due: int
+    held: int
+    oldest_due_seconds: float | None
+    paused: bool
+    reason: str | None
+    suspects: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryInfo:
+    """A delivery as an operator sees it; times are milliseconds since 1970."""
+
+    id: str
+    source: str
+    state: DeliveryState
+    received_ms: int
+    event_id: str | None = None
+    type: str | None = None
+    at: str | None = None
+    reason: str | None = None
+    first: str | None = None
+    jobs: tuple[str, ...] = ()
+    settled_ms: int | None = None
+    form: str | None = None
+    created_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a job; `started_ms` since 1970, `duration_ms` how long it took."""
+
+    number: int
+    started_ms: int
+    duration_ms: int
+    outcome: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobInfo:
+    """A job as an operator sees it; times are milliseconds since 1970."""
+
+    key: str
+    action: str
+    state: JobState
+    attempts: int
+    delivery: str
+    event_id: str
+    source: str
+    text: str | None
+    changed_ms: int
+    due_ms: int | None = None
+    held: bool = False
+    maybe: bool = False
+    unordered: bool = False
+    history: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of an operator's request: done, or why not."""
+
+    done: bool
+    text: str
+
+
+Fields = Mapping[bytes, bytes]

@@ -1,0 +1,150 @@
+"""Opening the ledger: connect, check that the server can keep our promises, agree on layout and hash key."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import redis
+
+from ..errors import LedgerUnsuited
+from ..settings import Settings
+from . import keys
+from .digests import Digests
+from .store import Ledger, _translate, connect
+
+Role = Literal["receiver", "worker", "operator"]
+
+#: Seconds to wait for an answer. A receiver would rather answer 503 (or spool) than make the sender wait.
+_TIMEOUTS: dict[Role, float] = {"receiver": 0.5, "worker": 5.0, "operator": 10.0}
+
+_OLDEST = {"redis": (7, 2), "valkey": (8, 0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Suitability:
+    """What a check of the server found: `errors` make it unusable, `warnings` do not."""
+
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def open_ledger(settings: Settings, *, role: Role) -> Ledger:
+    """Make the ledger for a process of that role; connects at its first use."""
+    replicas = int(settings.durability.partition(":")[2] or 0)
+    return Ledger(
+        connect(settings.redis_url, timeout=_TIMEOUTS[role]),
+        prefix=settings.prefix,
+        lease=settings.lease,
+        replicas=replicas,
+        max_owed=settings.max_owed,
+        memory_share=settings.memory_share,
+        keep=settings.keep_days * 86400,
+        keep_dead=settings.keep_dead_days * 86400,
+        repeats=0 if role == "receiver" else 3,
+    )
+
+
+def prepare(ledger: Ledger, settings: Settings) -> Digests:
+    """Check the server and agree with it on layout and hash key; call it once at the start of a process.
+
+    Raises:
+        LedgerUnsuited: the server or what it holds contradicts our promises; the message says what to do.
+        LedgerUnavailable: it does not answer.
+    """
+    try:
+        found = examine(ledger, settings)
+        if found.errors:
+            raise LedgerUnsuited("\n".join(found.errors))
+        _agree_on_layout(ledger)
+        return _agree_on_hash_key(ledger, settings)
+    except redis.RedisError as error:
+        raise _translate(error) from error
+
+
+def examine(ledger: Ledger, settings: Settings) -> Suitability:
+    """Look at the server's version and settings."""
+    info = cast(dict[str, Any], ledger.client.info())
+    errors = [*_version_errors(info)]
+    warnings: list[str] = []
+    policy = _config(ledger, "maxmemory-policy") or info.get("maxmemory_policy")
+    if policy and policy != "noeviction":
+        errors.append(
+            f"The ledger's server evicts keys when memory is short (maxmemory-policy {policy}), which would lose "
+            "acknowledged deliveries. Set: maxmemory-policy noeviction"
+        )
+    if settings.durability == "fsync" and not _synced_always(ledger, info):
+        errors.append(
+            "TIERCAST_DURABILITY is fsync, but the ledger's server does not sync every write. "
+            "Set: appendonly yes, appendfsync always"
+        )
+    if not int(info.get("aof_enabled", 0)):
+        warnings.append(
+            "The ledger's server keeps no append-only file: what was acknowledged is lost when it restarts. "
+            "Set: appendonly yes"
+        )
+    needed = int(settings.durability.partition(":")[2] or 0)
+    if int(info.get("connected_slaves", 0)) < needed:
+        warnings.append(
+            f"TIERCAST_DURABILITY is {settings.durability}, but {info.get('connected_slaves', 0)} replicas are "
+            "connected; nothing is acknowledged until they are."
+        )
+    if info.get("cluster_enabled"):
+        errors.append(
+            "The ledger's server runs in cluster mode. One ledger is one primary: use a server without it."
+        )
+    return Suitability(tuple(errors), tuple(warnings))
+
+
+def _version_errors(info: dict[str, Any]) -> list[str]:
+    name = "valkey" if "valkey_version" in info else "redis"
+    text = str(info.get(f"{name}_version", "0.0"))
+    version = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    if version >= _OLDEST[name]:
+        return []
+    oldest = ".".join(map(str, _OLDEST[name]))
+    return [
+        f"The ledger's server is {name.capitalize()} {text}; Tiercast needs Redis 7.2 or Valkey 8 ({oldest})."
+    ]
+
+
+def _synced_always(ledger: Ledger, info: dict[str, Any]) -> bool:
+    return bool(int(info.get("aof_enabled", 0))) and _config(ledger, "appendfsync") == "always"
+
+
+def _config(ledger: Ledger, name: str) -> str | None:
+    """Read a setting; None where the server does not let us (managed services, ACL)."""
+    try:
+        values = cast(dict[Any, Any], ledger.client.config_get(name))
+    except redis.exceptions.ResponseError:
+        return None
+    value = values.get(name, values.get(name.encode()))
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _agree_on_layout(ledger: Ledger) -> None:
+    meta = ledger.key("meta")
+    ledger.client.hsetnx(meta, "layout", keys.LAYOUT)
+    found = cast(bytes, ledger.client.hget(meta, "layout")).decode()
+    if found != keys.LAYOUT:
+        raise LedgerUnsuited(
+            f"The ledger's layout is version {found}; this Tiercast knows version {keys.LAYOUT}. Run the version of "
+            "Tiercast that wrote it, or let that version empty its lanes and start with another TIERCAST_PREFIX."
+        )
+
+
+def _agree_on_hash_key(ledger: Ledger, settings: Settings) -> Digests:
+    meta = ledger.key("meta")
+    key = settings.hash_key
+    if key is None:
+        ledger.client.hsetnx(meta, "hash_key", secrets.token_urlsafe(32))
+        key = cast(bytes, ledger.client.hget(meta, "hash_key")).decode()
+    digests = Digests(key)
+    ledger.client.hsetnx(meta, "hash_check", digests.check())
+    if cast(bytes, ledger.client.hget(meta, "hash_check")).decode() != digests.check():
+        raise LedgerUnsuited(
+            "TIERCAST_HASH_KEY is not the key that this ledger was begun with. Set the one it was begun with (or "
+            "unset it if there was none); with another, once places and customers would no longer be found."
+        )
+    return digests

@@ -1,0 +1,370 @@
+"""The ledger as operators read it: lanes, deliveries, jobs, and the way from a customer to all of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, cast
+
+from . import keys
+from .digests import Digests
+from .model import Attempt, DeliveryInfo, DeliveryState, JobInfo, JobState, LaneInfo
+from .store import Ledger
+
+#: How many records are fetched in one round trip.
+_PAGE = 200
+
+_INDEXED_JOBS = (JobState.PARKED, JobState.SKIPPED, JobState.SUPERSEDED, JobState.DEAD, JobState.UNCERTAIN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which deliveries or jobs; None matches all. Times are milliseconds since 1970, of the delivery's arrival.
+
+    `customer` is an id, source id or email. `type` may end in `*`.
+    """
+
+    state: str | None = None
+    type: str | None = None
+    source: str | None = None
+    action: str | None = None
+    customer: str | None = None
+    campaign: str | None = None
+    tier: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    limit: int | None = None
+
+
+class Reader:
+    """Reads a ledger. All listings are newest first."""
+
+    def __init__(self, ledger: Ledger, digests: Digests) -> None:
+        self._ledger = ledger
+        self._digests = digests
+        self._client = cast(Any, ledger.client)
+
+    # --- lanes
+
+    def now_ms(self) -> int:
+        """The ledger's clock."""
+        seconds, micros = self._client.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def lane_names(self) -> list[str]:
+        """All lanes that ever held work, by name."""
+        return sorted(name.decode() for name in self._client.smembers(self._key("lanes")))
+
+    def lanes(self) -> list[LaneInfo]:
+        """Every lane with what it owes."""
+        now = self.now_ms()
+        return [self._lane(name, now) for name in self.lane_names()]
+
+    def _lane(self, name: str, now: int) -> LaneInfo:
+        pipe = self._client.pipeline(transaction=False)
+        due, held = self._key(f"due:{name}"), self._key(f"held:{name}")
+        pipe.zcard(due)
+        pipe.zcount(due, "-inf", now)
+        pipe.zcard(held)
+        pipe.zrange(due, 0, 0, withscores=True)
+        pipe.hmget(self._key(f"lane:{name}"), "wake_at", "reason", "paused")
+        pipe.hlen(self._key(f"lapsed:{name}"))
+        waiting, due_now, lent, head, (wake, reason, paused), lapsed = pipe.execute()
+        put_off = wake is not None and int(wake) > now
+        text = paused or (reason if put_off else None)
+        return LaneInfo(
+            name=name,
+            owed=waiting + lent,
+            due=due_now,
+            held=lent,
+            oldest_due_seconds=round((now - head[0][1]) / 1000, 3) if due_now else None,
+            paused=paused is not None,
+            reason=text.decode() if text is not None else None,
+            suspects=lapsed,
+        )
+
+    # --- deliveries
+
+    def delivery(self, delivery: str) -> DeliveryInfo | None:
+        """One delivery; None where there is none of that id."""
+        found = list(self._deliveries([delivery]))
+        return found[0] if found else None
+
+    def body(self, delivery: str) -> bytes | None:
+        """The raw bytes of a delivery."""
+        return cast("bytes | None", self._client.get(self._key(f"b:{delivery}")))
+
+    def delivery_of_event(self, source: str, event_id: str) -> str | None:
+        """The first delivery that told an event."""
+        found = self._client.get(self._key(f"m:{source}:{event_id}"))
+        return found.decode() if found else None
+
+    def deliveries(self, which: Filter) -> Iterator[DeliveryInfo]:
+        """Deliveries that match, newest first."""
+        found = (info for info in self._deliveries(self._delivery_ids(which)) if _matches(info, which))
+        return islice(found, which.limit)
+
+    def _delivery_ids(self, which: Filter) -> Iterator[str]:
+        if which.customer is not None:
+            yield from self._of_customer(which.customer, which.source)
+            return
+        states = [which.state] if which.state else list(DeliveryState)
+        sets = [
+            self._key(f"ix:d:{state}") for state in [*states, "processed"] if state != DeliveryState.QUEUED
+        ]
+        yield from self._newest_first(sorted(set(sets)), which, queued=DeliveryState.QUEUED in states)
+
+    def _newest_first(self, indexes: list[str], which: Filter, *, queued: bool) -> Iterator[str]:
+        """Merge indexes by arrival; delivery ids sort by time."""
+        owed = sorted(self._queued_ids(), reverse=True) if queued else []
+        cursors = [_Cursor(self._client, index, which) for index in indexes]
+        last: str | None = None
+        while True:
+            heads = [(cursor.head, cursor) for cursor in cursors if cursor.head is not None]
+            best = max(heads, key=lambda pair: cast(str, pair[0]), default=None)
+            if owed and (best is None or owed[0] >= cast(str, best[0])):
+                value = owed.pop(0)
+            elif best is not None:
+                value = cast(str, best[1].pop())
+            else:
+                return
+            if value != last:
+                yield value
+            last = value
+
+    def _queued_ids(self) -> Iterator[str]:
+        for name in self.lane_names():
+            if name.startswith(keys.DELIVERIES):
+                for part in ("due", "held"):
+                    yield from (m.decode() for m in self._client.zrange(self._key(f"{part}:{name}"), 0, -1))
+
+    def _of_customer(self, customer: str, source: str | None) -> list[str]:
+        sources = [source] if source else self.sources()
+        found: set[str] = set()
+        for name in sources:
+            for kind in ("id", "source_id", "email"):
+                digest = self._digests.customer(name, kind, customer)
+                aliases = {digest.encode(), *self._client.smembers(self._key(f"alias:{digest}"))}
+                for alias in aliases:
+                    members = self._client.zrange(self._key(f"cust:{alias.decode()}"), 0, -1)
+                    found.update(member.decode() for member in members)
+        return sorted(found, reverse=True)
+
+    def sources(self) -> list[str]:
+        """All sources that ever delivered."""
+        return [
+            name.removeprefix(keys.DELIVERIES)
+            for name in self.lane_names()
+            if name.startswith(keys.DELIVERIES)
+        ]
+
+    def _deliveries(self, ids: Any) -> Iterator[DeliveryInfo]:
+        iterator = iter(ids)
+        while page := list(islice(iterator, _PAGE)):
+            pipe = self._client.pipeline(transaction=False)
+            for delivery in page:
+                pipe.hgetall(self._key(f"d:{delivery}"))
+                pipe.exists(self._key(f"b:{delivery}"))
+            answers = pipe.execute()
+            for i, delivery in enumerate(page):
+                info = self._delivery_info(delivery, answers[2 * i], bool(answers[2 * i + 1]))
+                if info:
+                    yield info
+
+    def _delivery_info(self, delivery: str, fields: dict[bytes, bytes], exists: bool) -> DeliveryInfo | None:
+        f = {name.decode(): value.decode() for name, value in fields.items()}
+        if not f:
+            if not exists:
+                return None
+            return DeliveryInfo(
+                id=delivery,
+                source=self._source_of_queued(delivery),
+                state=DeliveryState.QUEUED,
+                received_ms=_received(delivery),
+            )
+        return DeliveryInfo(
+            id=delivery,
+            source=f["src"],
+            state=DeliveryState.QUEUED if "again" in f else DeliveryState(f["s"]),
+            received_ms=_received(delivery),
+            event_id=f.get("e"),
+            type=f.get("ty"),
+            at=f.get("at"),
+            reason=f.get("r"),
+            first=f.get("first"),
+            jobs=tuple(keys.job_key(f["src"], f.get("e", ""), name) for name in f.get("j", "").split()),
+            settled_ms=int(f["z"]),
+            form=f.get("f"),
+            created_us=int(f.get("us", 0)),
+        )
+
+    def _source_of_queued(self, delivery: str) -> str:
+        for source in self.sources():
+            lane = keys.deliveries_lane(source)
+            for part in ("due", "held"):
+                if self._client.zscore(self._key(f"{part}:{lane}"), delivery) is not None:
+                    return source
+        return ""
+
+    # --- jobs
+
+    def job(self, key: str) -> JobInfo | None:
+        """One job with its attempts; None where there is none of that key."""
+        found = list(self._jobs([key]))
+        return found[0] if found else None
+
+    def jobs(self, which: Filter) -> Iterator[JobInfo]:
+        """Jobs that match, newest first (by their event's arrival, or by their last change where state is given)."""
+        found = (job for job in self._jobs(self._job_keys(which)) if _job_matches(job, which))
+        return islice(found, which.limit)
+
+    def _job_keys(self, which: Filter) -> Iterator[str]:
+        by_delivery = which.customer or which.since_ms or which.until_ms or which.type
+        if which.state in _INDEXED_JOBS and not by_delivery:
+            cursor = _Cursor(self._client, self._key(f"ix:j:{which.state}"), Filter())
+            while (key := cursor.pop()) is not None:
+                yield key
+        elif which.state == JobState.OWED and not by_delivery:
+            yield from self._owed_jobs(which.action)
+        else:
+            narrowed = Filter(
+                state=DeliveryState.PROCESSED,
+                type=which.type,
+                source=which.source,
+                customer=which.customer,
+                since_ms=which.since_ms,
+                until_ms=which.until_ms,
+            )
+            for info in self._deliveries(self._delivery_ids(narrowed)):
+                if info.jobs and _matches(info, narrowed, any_state=True):
+                    yield from info.jobs
+
+    def _owed_jobs(self, action: str | None) -> Iterator[str]:
+        for name in self.lane_names():
+            if name.startswith(keys.JOBS) and action in (None, name.removeprefix(keys.JOBS)):
+                for part in ("held", "due"):
+                    yield from (m.decode() for m in self._client.zrange(self._key(f"{part}:{name}"), 0, -1))
+
+    def _jobs(self, job_keys: Any) -> Iterator[JobInfo]:
+        iterator = iter(job_keys)
+        while page := list(islice(iterator, _PAGE)):
+            pipe = self._client.pipeline(transaction=False)
+            for key in page:
+                lane = keys.jobs_lane(action_of(key))
+                pipe.hgetall(self._key(f"j:{key}"))
+                pipe.zscore(self._key(f"due:{lane}"), key)
+                pipe.hexists(self._key(f"lease:{lane}"), key)
+            answers = pipe.execute()
+            rows = [tuple(answers[3 * i : 3 * i + 3]) for i in range(len(page))]
+            for key, (fields, due, held) in zip(page, rows, strict=True):
+                if fields:
+                    yield _job_info(key, fields, due, bool(held))
+
+    def _key(self, name: str) -> str:
+        return self._ledger.key(name)
+
+
+class _Cursor:
+    """Walks a sorted set from its newest member, a page at a time."""
+
+    def __init__(self, client: Any, index: str, which: Filter) -> None:
+        self._client, self._index = client, index
+        self._low: Any = "-inf" if which.since_ms is None else which.since_ms
+        self._high: Any = "+inf" if which.until_ms is None else which.until_ms
+        self._page: list[str] = []
+        self._offset = 0
+        self._ended = False
+
+    @property
+    def head(self) -> str | None:
+        if not self._page and not self._ended:
+            found = self._client.zrevrangebyscore(
+                self._index, self._high, self._low, start=self._offset, num=_PAGE
+            )
+            self._page = [member.decode() for member in found]
+            self._offset += len(found)
+            self._ended = len(found) < _PAGE
+        return self._page[0] if self._page else None
+
+    def pop(self) -> str | None:
+        value = self.head
+        if value is not None:
+            self._page.pop(0)
+        return value
+
+
+def action_of(job: str) -> str:
+    """Name the action of a job's key."""
+    head, _, last = job.rpartition(":")
+    if last[:1] == "r" and last[1:].isdigit():
+        return head.rpartition(":")[2]
+    return last
+
+
+def _received(delivery: str) -> int:
+    try:
+        return int(delivery[:8] + delivery[9:13], 16)
+    except ValueError:
+        return 0
+
+
+def _matches(info: DeliveryInfo, which: Filter, *, any_state: bool = False) -> bool:
+    return (
+        (any_state or which.state in (None, info.state))
+        and which.source in (None, info.source)
+        and _matches_type(info.type, which.type)
+        and (which.since_ms is None or info.received_ms >= which.since_ms)
+        and (which.until_ms is None or info.received_ms <= which.until_ms)
+    )
+
+
+def _matches_type(found: str | None, wanted: str | None) -> bool:
+    if wanted is None:
+        return True
+    if wanted.endswith("*"):
+        return (found or "").startswith(wanted[:-1])
+    return found == wanted
+
+
+def _job_matches(job: JobInfo, which: Filter) -> bool:
+    return (
+        which.state in (None, job.state)
+        and which.action in (None, job.action)
+        and which.source in (None, job.source)
+    )
+
+
+def _job_info(key: str, fields: dict[bytes, bytes], due: float | None, held: bool) -> JobInfo:
+    f = {name.decode(): value.decode() for name, value in fields.items()}
+    action = action_of(key)
+    source, _, rest = key.partition(":")
+    return JobInfo(
+        key=key,
+        action=action,
+        state=JobState(f["s"]),
+        attempts=int(f["n"]),
+        delivery=f["d"],
+        event_id=rest.rsplit(f":{action}", 1)[0],
+        source=source,
+        text=f.get("r"),
+        changed_ms=int(f["z"]),
+        due_ms=int(due) if due is not None else None,
+        held=held,
+        maybe=f.get("m") == "1",
+        unordered=f.get("u") == "1",
+        history=tuple(_attempts(f)),
+    )
+
+
+def _attempts(f: dict[str, str]) -> Iterator[Attempt]:
+    numbers = sorted(int(name[1:]) for name in f if name[:1] == "a" and name[1:].isdigit())
+    for number in numbers:
+        started, duration, outcome, *error = f[f"a{number}"].split(" ", 3)
+        yield Attempt(
+            number=number,
+            started_ms=int(started),
+            duration_ms=int(duration),
+            outcome=outcome,
+            error=error[0] if error else None,
+        )

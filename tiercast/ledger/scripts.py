@@ -1,0 +1,32 @@
+"""The ledger's Lua scripts, put together from their parts."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+
+#: Every script, one file each, with its keys and arguments in its head.
+NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "trim")
+
+_PARTS = {"--COMMON": "_common.lua", "--PARKING": "_parking.lua", "--CLAIM": "_claim.lua"}
+
+#: In tests the clock can be set; in production a script asks the server, and nobody else.
+_TEST_CLOCK = "local set = redis.call('GET', P .. 'clock')\n  if set then return tonumber(set) * 1000 end"
+
+
+@cache
+def source(name: str, *, test_clock: bool = False) -> str:
+    """Put a script together."""
+    folder = files(__package__) / "lua"
+    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
+    for mark, part in _PARTS.items():
+        if mark in text:
+            text = text.replace(mark, (folder / part).read_text(encoding="utf-8"))
+    return text.replace("--CLOCK", _TEST_CLOCK if test_clock else "")
+
+
+@cache
+def digest(name: str, *, test_clock: bool = False) -> str:
+    """Name a script as `EVALSHA` wants it."""
+    return sha1(source(name, test_clock=test_clock).encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,329 @@
+"""The ledger as receivers and workers use it: record, claim, plan, settle."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..errors import LedgerError, LedgerFull, LedgerUnavailable
+from . import keys, scripts
+from .model import Claim, Due, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Turn
+
+_FULL = {
+    "owed": "the limit of owed deliveries is reached (TIERCAST_MAX_OWED)",
+    "memory": "the configured share of the ledger's memory is used (TIERCAST_MEMORY_SHARE)",
+}
+
+#: How many times a worker repeats a call whose answer was lost; every call can be repeated without harm.
+_REPEATS = 3
+
+
+def connect(url: str, *, timeout: float, connections: int = 64) -> redis.Redis:
+    """Open a client that never retries by itself: repeating is decided where its meaning is known.
+
+    `timeout` is seconds, for connecting and for each answer.
+    """
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=connections,
+        health_check_interval=0,
+    )
+
+
+def new_token() -> str:
+    """Make a claim's token."""
+    return secrets.token_urlsafe(9)
+
+
+class Ledger:
+    """One ledger. Safe to use from several threads. Durations are seconds.
+
+    Every method raises LedgerUnavailable when the server does not answer in time, LedgerError when it answers
+    with an error.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str = "tc",
+        lease: float = 30.0,
+        replicas: int = 0,
+        replica_timeout: float = 1.0,
+        max_owed: int = 5_000_000,
+        memory_share: float = 0.8,
+        keep: float = 7 * 86400,
+        keep_dead: float = 30 * 86400,
+        repeats: int = _REPEATS,
+        test_clock: bool = False,
+    ) -> None:
+        self.client = client
+        self.prefix = prefix + ":"
+        self.lease = lease
+        self._replicas = replicas
+        self._replica_ms = int(replica_timeout * 1000)
+        self._max_owed = max_owed
+        self._memory_share = memory_share
+        self._keep_ms = int(keep * 1000)
+        self._keep_dead_ms = int(keep_dead * 1000)
+        self._repeats = repeats
+        self._test_clock = test_clock
+
+    def key(self, name: str) -> str:
+        """Put the prefix before a key's name (see keys.py)."""
+        return self.prefix + name
+
+    # --- receivers
+
+    def record(
+        self, deliveries: Sequence[tuple[str, str, bytes]], *, due_ms: Sequence[int] | None = None
+    ) -> Recorded:
+        """Store (source, delivery id, body) triples as owed; all or none. Repeating it stores nothing twice.
+
+        Raises:
+            LedgerFull: a limit is reached.
+        """
+        args: list[Any] = [self._max_owed, self._memory_share]
+        for i, (source, delivery, body) in enumerate(deliveries):
+            args += (source, delivery, body, due_ms[i] if due_ms else "")
+        answer = self._run("record", args, durable=True, repeats=0)
+        if answer[0] != b"OK":
+            raise LedgerFull(_FULL[answer[0].decode().removeprefix("FULL ")])
+        return Recorded(_texts(answer[1]))
+
+    def ping(self) -> None:
+        """Raise unless the ledger answers and could record."""
+        try:
+            info = cast(dict[str, Any], self.client.info("memory"))
+            role = cast(list[Any], self.client.role())
+        except redis.RedisError as error:
+            raise _translate(error) from error
+        if role[0] not in (b"master", "master"):
+            raise LedgerUnavailable("the ledger's server is a replica and takes no writes")
+        limit = int(info.get("maxmemory", 0))
+        if limit and int(info["used_memory"]) >= limit * self._memory_share:
+            raise LedgerFull(_FULL["memory"])
+
+    # --- workers
+
+    def deliveries(
+        self, source: str, plans: Sequence[Plan] = (), claim: Claim | None = None
+    ) -> Turn[HeldDelivery]:
+        """Settle held deliveries with what was read in them, and claim the next, in one step.
+
+        `Turn.settled` holds (delivery, state, first delivery of a duplicate).
+        """
+        request = self._request(keys.deliveries_lane(source), claim)
+        request |= {"source": source, "plans": [_plan(plan) for plan in plans]}
+        settled, bells, lent, more, suspect = self._run("deliveries", [_json(request)], durable=bool(plans))
+        token = claim.token if claim else ""
+        return Turn(
+            [(_text(d), _text(state), _text(first)) for d, state, first in settled],
+            _texts(bells),
+            [
+                HeldDelivery(id=_text(d), token=token, body=body, again=int(again), lapses=int(lapses))
+                for d, body, again, lapses in lent
+            ],
+            bool(more),
+            bool(suspect),
+        )
+
+    def hand_back_deliveries(self, source: str, held: Iterable[HeldDelivery]) -> list[str]:
+        """Give back deliveries unread, due as before. Returns lanes to ring for."""
+        request = self._request(keys.deliveries_lane(source), Claim(token=new_token(), n=0))
+        request |= {"source": source, "plans": [{"k": h.id, "t": h.token, "o": "back"} for h in held]}
+        return _texts(self._run("deliveries", [_json(request)])[1])
+
+    def jobs(
+        self,
+        lane: str,
+        outcomes: Sequence[Outcome] = (),
+        claim: Claim | None = None,
+        *,
+        put_off: tuple[float, str] | None = None,
+    ) -> Turn[HeldJob]:
+        """Settle held jobs of one lane and claim the next, in one step.
+
+        `put_off` holds the whole lane for so many seconds, with the reason. `Turn.settled` holds (job, "", "").
+        """
+        request = self._request(lane, claim) | {"settle": [_outcome(outcome) for outcome in outcomes]}
+        if put_off:
+            request["put_off"] = [round(put_off[0] * 1000), put_off[1]]
+        settled, bells, lent, more, suspect = self._run("jobs", [_json(request)], durable=bool(outcomes))
+        token = claim.token if claim else ""
+        return Turn(
+            [(_text(job), "", "") for job in settled],
+            _texts(bells),
+            [_held_job(row, token) for row in lent],
+            bool(more),
+            bool(suspect),
+        )
+
+    def renew(self, lane: str, held: Sequence[tuple[str, str]]) -> list[bool]:
+        """Lengthen the leases of (member, token) pairs; says of each whether it is still ours."""
+        args: list[Any] = [lane, round(self.lease * 1000)]
+        for pair in held:
+            args += pair
+        return [bool(kept) for kept in self._run("renew", args)]
+
+    def due(self, lanes: Sequence[str]) -> Due:
+        """Which of these lanes have work that may start now? Takes their tickets: the caller rings."""
+        bells, waiting, next_ms = self._run("due", list(lanes))
+        return Due(_texts(bells), _texts(waiting), next_ms / 1000)
+
+    def trim(self, most: int = 200) -> tuple[int, list[str]]:
+        """Let go of up to `most` deliveries whose retention is over. Returns how many went, and lanes to ring for."""
+        count, bells = self._run("trim", [most])
+        return int(count), _texts(bells)
+
+    def operate(self, verb: str, **request: Any) -> tuple[bool, str, list[str]]:
+        """Run an operator's verb (see lua/operate.lua): done or not, the new state or why not, lanes to ring for."""
+        request |= {"verb": verb, "keep": self._keep_ms, "keep_dead": self._keep_dead_ms}
+        answer, text, bells = self._run("operate", [_json(request)])
+        return answer == b"ok", _text(text), _texts(bells)
+
+    # --- inside
+
+    def _request(self, lane: str, claim: Claim | None) -> dict[str, Any]:
+        request: dict[str, Any] = {"lane": lane, "keep": self._keep_ms, "keep_dead": self._keep_dead_ms}
+        if claim:
+            request["claim"] = {
+                "token": claim.token,
+                "n": claim.n,
+                "cap": claim.cap,
+                "lease": round(self.lease * 1000),
+                "suspects": claim.suspects,
+                "per_call": claim.per_call,
+            }
+            if claim.limits:
+                request["claim"]["limits"] = [{"name": n, "interval": us} for n, us in claim.limits]
+            if claim.cap is None:
+                del request["claim"]["cap"]
+        return request
+
+    def _run(self, name: str, args: list[Any], *, durable: bool = False, repeats: int | None = None) -> Any:
+        """Run a script; every script can be repeated without harm, so a lost answer is asked for again."""
+        left = self._repeats if repeats is None else repeats
+        while True:
+            try:
+                return self._run_once(name, args, wait=durable and self._replicas > 0)
+            except LedgerUnavailable:
+                if left <= 0:
+                    raise
+                left -= 1
+
+    def _run_once(self, name: str, args: list[Any], *, wait: bool) -> Any:
+        digest = scripts.digest(name, test_clock=self._test_clock)
+        try:
+            try:
+                return self._evaluate(digest, args, wait=wait)
+            except redis.exceptions.NoScriptError:
+                for each in scripts.NAMES:
+                    self.client.script_load(scripts.source(each, test_clock=self._test_clock))
+                return self._evaluate(digest, args, wait=wait)
+        except redis.RedisError as error:
+            raise _translate(error) from error
+
+    def _evaluate(self, digest: str, args: list[Any], *, wait: bool) -> Any:
+        if not wait:
+            return self.client.evalsha(digest, 1, self.prefix, *args)
+        pipe = self.client.pipeline(transaction=False)
+        pipe.evalsha(digest, 1, self.prefix, *args)
+        pipe.execute_command("WAIT", self._replicas, self._replica_ms)
+        answer, reached = pipe.execute()
+        if reached < self._replicas:
+            raise LedgerUnavailable(
+                f"{reached} of {self._replicas} replicas confirmed in time (TIERCAST_DURABILITY)"
+            )
+        return answer
+
+
+def _translate(error: redis.RedisError) -> LedgerError:
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return LedgerFull("the ledger's server is at its maxmemory")
+    if isinstance(error, redis.exceptions.ReadOnlyError):
+        return LedgerUnavailable("the ledger's server is a replica and takes no writes")
+    if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
+        return LedgerUnavailable(f"the ledger does not answer ({type(error).__name__})")
+    return LedgerError(f"the ledger refused a command: {error}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _text(value: bytes) -> str:
+    return value.decode()
+
+
+def _texts(values: Iterable[bytes]) -> list[str]:
+    return [value.decode() for value in values]
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    request: dict[str, Any] = {"k": plan.delivery, "t": plan.token, "o": str(plan.state), "r": plan.reason}
+    if plan.customer:
+        request["c"] = plan.customer
+    if plan.type:
+        request |= {"ty": plan.type, "e": plan.event_id, "at": plan.at, "us": plan.created_us, "f": plan.form}
+    if plan.jobs:
+        request["jobs"] = [
+            {
+                name: value
+                for name, value in (
+                    ("a", job.action),
+                    ("og", job.order),
+                    ("cg", job.once),
+                    ("u", 1 if job.unordered else None),
+                    ("s", "skipped" if job.skipped else None),
+                    ("r", job.skipped),
+                )
+                if value is not None
+            }
+            for job in plan.jobs
+        ]
+    return request
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    request: dict[str, Any] = {"k": outcome.job, "t": outcome.token, "o": outcome.verdict}
+    if outcome.text:
+        request["r"] = outcome.text
+    if outcome.wait is not None:
+        request["w"] = max(0, round(outcome.wait * 1000))
+    if outcome.maybe is not None:
+        request["m"] = int(outcome.maybe)
+    if outcome.duration is not None:
+        request["du"] = round(outcome.duration * 1000)
+        request["st"] = round((outcome.duration if outcome.started is None else outcome.started) * 1000)
+    return request
+
+
+def _held_job(row: list[bytes], token: str) -> HeldJob:
+    key, n, before, maybe, lapses, delay, delivery, event, kind, at, created, source, form, body = row
+    return HeldJob(
+        key=_text(key),
+        token=token,
+        attempts=int(n),
+        tries=int(n) - int(before),
+        maybe=maybe == b"1",
+        lapses=int(lapses),
+        delay=int(delay) / 1000,
+        delivery=_text(delivery),
+        event_id=_text(event),
+        type=_text(kind),
+        at=_text(at),
+        created_us=int(created),
+        source=_text(source),
+        form=_text(form),
+        body=body,
+    )
