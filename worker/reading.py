@@ -78,9 +78,7 @@ def read(body: bytes, *, source: str, bare_event: str | None, delivery_id: str, 
     except _OUR_FAULTS as error:
         # The error's text could hold a value of the body, so only its type is told.
         log.error("reading.fault", delivery=delivery_id, source=source, error=type(error).__name__)
-        return Unreadable(
-            "", f"a fault of Tiercast's own while reading it ({type(error).__name__}); please report it"
-        )
+        return Unreadable("", f"a fault of Tiercast's own while reading it ({type(error).__name__}); please report it")
 
 
 def _read(body: bytes, source: str, bare_event: str | None, received_us: int) -> Reading:
@@ -133,9 +131,7 @@ def _type_without_event(document: Json) -> str:
     """The type of an envelope whose `event` does not name it: a project webhook says it in `type` as well."""
     origin = document.get("source") or {}
     if origin.get("object") == "distribution":
-        raise Refused(
-            "event.type", "expected the event's name (a distribution's `type` is free text), found none"
-        )
+        raise Refused("event.type", "expected the event's name (a distribution's `type` is free text), found none")
     if not document.get("type"):
         raise Refused("event.type", "expected the event's name there or in `type`, found none")
     return str(_check(NAMED, document)["type"])

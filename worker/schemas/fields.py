@@ -152,8 +152,8 @@ class Part(_Checked):
     """An object with a schema of its own.
 
     Unlike marshmallow's `Nested` it takes an instance that was built once, says what type it found, keeps the
-    order of the keys, and leaves out what our schemas do not have (hooks, validators, renaming), which would be
-    three quarters of the time that a tier event takes. So its schema may hold fields of this module only.
+    order of the keys, and leaves out what our schemas do not have (hooks, validators, renaming), which would
+    be three quarters of the time that a tier event takes. So its schema may hold fields of this module only.
     """
 
     def __init__(self, schema: Schema) -> None:
