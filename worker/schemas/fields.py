@@ -153,7 +153,7 @@ class Part(_Checked):
 
     Unlike marshmallow's `Nested` it takes an instance that was built once, says what type it found, keeps the
     order of the keys, and leaves out what our schemas do not have (hooks, validators, renaming), which would
-    be three quarters of the time that a tier event takes. So its schema may hold fields of this module only.
+    take most of the time of a tier event. So its schema may hold fields of this module only.
     """
 
     def __init__(self, schema: Schema) -> None:
