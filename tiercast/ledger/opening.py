@@ -65,7 +65,7 @@ def prepare(ledger: Ledger, settings: Settings) -> Digests:
 
 def examine(ledger: Ledger, settings: Settings) -> Suitability:
     """Look at the server's version and settings."""
-    info = cast(dict[str, Any], ledger.client.info())
+    info = ledger.client.info()
     errors = [*_version_errors(info)]
     warnings: list[str] = []
     policy = _config(ledger, "maxmemory-policy") or info.get("maxmemory_policy")
@@ -91,9 +91,7 @@ def examine(ledger: Ledger, settings: Settings) -> Suitability:
             "connected; nothing is acknowledged until they are."
         )
     if info.get("cluster_enabled"):
-        errors.append(
-            "The ledger's server runs in cluster mode. One ledger is one primary: use a server without it."
-        )
+        errors.append("The ledger's server runs in cluster mode. One ledger is one primary: use a server without it.")
     return Suitability(tuple(errors), tuple(warnings))
 
 
@@ -104,9 +102,7 @@ def _version_errors(info: dict[str, Any]) -> list[str]:
     if version >= _OLDEST[name]:
         return []
     oldest = ".".join(map(str, _OLDEST[name]))
-    return [
-        f"The ledger's server is {name.capitalize()} {text}; Tiercast needs Redis 7.2 or Valkey 8 ({oldest})."
-    ]
+    return [f"The ledger's server is {name.capitalize()} {text}; Tiercast needs Redis 7.2 or Valkey 8 ({oldest})."]
 
 
 def _synced_always(ledger: Ledger, info: dict[str, Any]) -> bool:

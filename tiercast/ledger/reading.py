@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, groupby, islice
 from typing import Any, cast
 
 from . import keys
@@ -110,28 +111,26 @@ class Reader:
             yield from self._of_customer(which.customer, which.source)
             return
         states = [which.state] if which.state else list(DeliveryState)
-        sets = [
-            self._key(f"ix:d:{state}") for state in [*states, "processed"] if state != DeliveryState.QUEUED
-        ]
+        sets = [self._key(f"ix:d:{state}") for state in [*states, "processed"] if state != DeliveryState.QUEUED]
         yield from self._newest_first(sorted(set(sets)), which, queued=DeliveryState.QUEUED in states)
 
     def _newest_first(self, indexes: list[str], which: Filter, *, queued: bool) -> Iterator[str]:
-        """Merge indexes by arrival; delivery ids sort by time."""
-        owed = sorted(self._queued_ids(), reverse=True) if queued else []
-        cursors = [_Cursor(self._client, index, which) for index in indexes]
-        last: str | None = None
-        while True:
-            heads = [(cursor.head, cursor) for cursor in cursors if cursor.head is not None]
-            best = max(heads, key=lambda pair: cast(str, pair[0]), default=None)
-            if owed and (best is None or owed[0] >= cast(str, best[0])):
-                value = owed.pop(0)
-            elif best is not None:
-                value = cast(str, best[1].pop())
-            else:
+        """Merge indexes by arrival (delivery ids sort by time), each id once."""
+        walks = [self._walk(index, which) for index in indexes]
+        if queued:
+            walks.append(iter(sorted(self._queued_ids(), reverse=True)))
+        for delivery, _ in groupby(heapq.merge(*walks, reverse=True)):
+            yield delivery
+
+    def _walk(self, index: str, which: Filter) -> Iterator[str]:
+        """Walk a sorted set from its newest member, a page at a time."""
+        low: Any = "-inf" if which.since_ms is None else which.since_ms
+        high: Any = "+inf" if which.until_ms is None else which.until_ms
+        for start in count(0, _PAGE):
+            page = self._client.zrevrangebyscore(index, high, low, start=start, num=_PAGE)
+            yield from (member.decode() for member in page)
+            if len(page) < _PAGE:
                 return
-            if value != last:
-                yield value
-            last = value
 
     def _queued_ids(self) -> Iterator[str]:
         for name in self.lane_names():
@@ -153,11 +152,7 @@ class Reader:
 
     def sources(self) -> list[str]:
         """All sources that ever delivered."""
-        return [
-            name.removeprefix(keys.DELIVERIES)
-            for name in self.lane_names()
-            if name.startswith(keys.DELIVERIES)
-        ]
+        return [name.removeprefix(keys.DELIVERIES) for name in self.lane_names() if name.startswith(keys.DELIVERIES)]
 
     def _deliveries(self, ids: Any) -> Iterator[DeliveryInfo]:
         iterator = iter(ids)
@@ -222,9 +217,7 @@ class Reader:
     def _job_keys(self, which: Filter) -> Iterator[str]:
         by_delivery = which.customer or which.since_ms or which.until_ms or which.type
         if which.state in _INDEXED_JOBS and not by_delivery:
-            cursor = _Cursor(self._client, self._key(f"ix:j:{which.state}"), Filter())
-            while (key := cursor.pop()) is not None:
-                yield key
+            yield from self._walk(self._key(f"ix:j:{which.state}"), Filter())
         elif which.state == JobState.OWED and not by_delivery:
             yield from self._owed_jobs(which.action)
         else:
@@ -265,35 +258,6 @@ class Reader:
         return self._ledger.key(name)
 
 
-class _Cursor:
-    """Walks a sorted set from its newest member, a page at a time."""
-
-    def __init__(self, client: Any, index: str, which: Filter) -> None:
-        self._client, self._index = client, index
-        self._low: Any = "-inf" if which.since_ms is None else which.since_ms
-        self._high: Any = "+inf" if which.until_ms is None else which.until_ms
-        self._page: list[str] = []
-        self._offset = 0
-        self._ended = False
-
-    @property
-    def head(self) -> str | None:
-        if not self._page and not self._ended:
-            found = self._client.zrevrangebyscore(
-                self._index, self._high, self._low, start=self._offset, num=_PAGE
-            )
-            self._page = [member.decode() for member in found]
-            self._offset += len(found)
-            self._ended = len(found) < _PAGE
-        return self._page[0] if self._page else None
-
-    def pop(self) -> str | None:
-        value = self.head
-        if value is not None:
-            self._page.pop(0)
-        return value
-
-
 def action_of(job: str) -> str:
     """Name the action of a job's key."""
     head, _, last = job.rpartition(":")
@@ -329,9 +293,7 @@ def _matches_type(found: str | None, wanted: str | None) -> bool:
 
 def _job_matches(job: JobInfo, which: Filter) -> bool:
     return (
-        which.state in (None, job.state)
-        and which.action in (None, job.action)
-        and which.source in (None, job.source)
+        which.state in (None, job.state) and which.action in (None, job.action) and which.source in (None, job.source)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -84,9 +84,7 @@ class Ledger:
 
     # --- receivers
 
-    def record(
-        self, deliveries: Sequence[tuple[str, str, bytes]], *, due_ms: Sequence[int] | None = None
-    ) -> Recorded:
+    def record(self, deliveries: Sequence[tuple[str, str, bytes]], *, due_ms: Sequence[int] | None = None) -> Recorded:
         """Store (source, delivery id, body) triples as owed; all or none. Repeating it stores nothing twice.
 
         Raises:
@@ -103,8 +101,8 @@ class Ledger:
     def ping(self) -> None:
         """Raise unless the ledger answers and could record."""
         try:
-            info = cast(dict[str, Any], self.client.info("memory"))
-            role = cast(list[Any], self.client.role())
+            info = self.client.info("memory")
+            role = self.client.role()
         except redis.RedisError as error:
             raise _translate(error) from error
         if role[0] not in (b"master", "master"):
@@ -115,9 +113,7 @@ class Ledger:
 
     # --- workers
 
-    def deliveries(
-        self, source: str, plans: Sequence[Plan] = (), claim: Claim | None = None
-    ) -> Turn[HeldDelivery]:
+    def deliveries(self, source: str, plans: Sequence[Plan] = (), claim: Claim | None = None) -> Turn[HeldDelivery]:
         """Settle held deliveries with what was read in them, and claim the next, in one step.
 
         `Turn.settled` holds (delivery, state, first delivery of a duplicate).
@@ -238,12 +234,10 @@ class Ledger:
             return self.client.evalsha(digest, 1, self.prefix, *args)
         pipe = self.client.pipeline(transaction=False)
         pipe.evalsha(digest, 1, self.prefix, *args)
-        pipe.execute_command("WAIT", self._replicas, self._replica_ms)
+        pipe.wait(self._replicas, self._replica_ms)
         answer, reached = pipe.execute()
         if reached < self._replicas:
-            raise LedgerUnavailable(
-                f"{reached} of {self._replicas} replicas confirmed in time (TIERCAST_DURABILITY)"
-            )
+            raise LedgerUnavailable(f"{reached} of {self._replicas} replicas confirmed in time (TIERCAST_DURABILITY)")
         return answer
 
 
