@@ -303,7 +303,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _held_job(row: list[bytes], token: str) -> HeldJob:
-    key, n, before, maybe, lapses, delay, delivery, event, kind, at, created, source, form, body = row
+    key, n, before, maybe, lapses, delay, delivery, event, kind, at, created, source, form, once, body = row
     return HeldJob(
         key=_text(key),
         token=token,
@@ -319,5 +319,6 @@ def _held_job(row: list[bytes], token: str) -> HeldJob:
         created_us=int(created),
         source=_text(source),
         form=_text(form),
+        once=_text(once) or None,
         body=body,
     )

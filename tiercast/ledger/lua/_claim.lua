@@ -114,7 +114,7 @@ end
 local function mind_ticket(lane, claim, taken, more, suspect)
   local lane_key = P .. 'lane:' .. lane
   if claim.n > 0 and (taken > 0 or more or suspect) then
-    call('HSET', lane_key, 'ticket', int(T + TICKET))
+    call('HSET', lane_key, 'ticket', int(T))
     if more and tonumber(call('HGET', lane_key, 'help') or 0) <= T then
       call('HSET', lane_key, 'help', int(T + HELP))
       bells[#bells + 1] = lane

@@ -4,7 +4,7 @@
 local P = KEYS[1]
 local call = redis.call
 
-local TICKET = 1000          -- ms that a bell counts as under way
+local PATIENCE = 10000       -- ms that a bell counts as under way; the timer has less (due.lua)
 local HELP = 250             -- ms between two calls for help on one lane
 local HORIZON = 1000000      -- us ahead that starts are reserved
 local MARK = 30 * 86400000   -- ms that an event is recognised after it was last seen
@@ -29,9 +29,9 @@ local bells = {}
 local function ring(lane)
   local lane_key = P .. 'lane:' .. lane
   local f = call('HMGET', lane_key, 'wake_at', 'paused', 'ticket', 'cap')
-  if f[2] or (f[1] and tonumber(f[1]) > T) or (f[3] and tonumber(f[3]) > T) then return end
+  if f[2] or (f[1] and tonumber(f[1]) > T) or (f[3] and T - tonumber(f[3]) < PATIENCE and T >= tonumber(f[3])) then return end
   if f[4] and call('ZCOUNT', P .. 'held:' .. lane, '(' .. int(T), '+inf') >= tonumber(f[4]) then return end
-  call('HSET', lane_key, 'ticket', int(T + TICKET))
+  call('HSET', lane_key, 'ticket', int(T))
   bells[#bells + 1] = lane
 end
 

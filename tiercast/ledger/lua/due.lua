@@ -4,6 +4,8 @@
 -- Returns {lanes to ring, lanes that have had work due for a second, ms until the next is due (at most 1000)}.
 --COMMON
 
+PATIENCE = 1000  -- a bell that brought nobody for that long is lost
+
 local waiting, soonest = {}, T + 1000
 for _, lane in ipairs(ARGV) do
   local f = call('HMGET', P .. 'lane:' .. lane, 'wake_at', 'paused')

@@ -5,7 +5,7 @@
 --   outcome is {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
 --    m 1 effect possible | 0 known not to be, st started ms before now, du duration ms}.
 -- Returns {[settled job, ...], bells, [[job, attempts, attempts before retry, maybe, ended leases, delay,
---   delivery, event id, type, at, created, source, form, body], ...], more, suspect}.
+--   delivery, event id, type, at, created, source, form, once digest, body], ...], more, suspect}.
 --COMMON
 --PARKING
 --CLAIM
@@ -48,11 +48,11 @@ lapse = function(_, job, count)
 end
 
 local function content(job, delay)
-  local f = call('HMGET', P .. 'j:' .. job, 'n', 'b', 'm', 'd')
+  local f = call('HMGET', P .. 'j:' .. job, 'n', 'b', 'm', 'd', 'cg')
   local d = call('HMGET', P .. 'd:' .. f[4], 'e', 'ty', 'at', 'us', 'src', 'f')
   return {
     job, f[1], f[2] or '0', f[3] or '0', call('HGET', P .. 'lapsed:' .. lane, job) or '0', delay or '0',
-    f[4], d[1], d[2], d[3], d[4], d[5], d[6] or '', call('GET', P .. 'b:' .. f[4]) or '',
+    f[4], d[1], d[2], d[3], d[4], d[5], d[6] or '', f[5] or '', call('GET', P .. 'b:' .. f[4]) or '',
   }
 end
 
