@@ -110,8 +110,9 @@ class Action:
     repeatable: ClassVar[bool] = True
     #: The most jobs that one `perform_many` takes.
     max_batch: ClassVar[int] = 100
-    #: Whether the effect leaves this machine (`tiercast trigger` asks before it causes one).
-    outside: ClassVar[bool] = True
+    #: Whether the effect leaves this machine (`tiercast trigger` asks before it causes one); an instance may know
+    #: better than its class.
+    outside: bool = True
 
     class Options(marshmallow.Schema):
         """The schema of the action's own options. Text may hold Jinja templates over `event`."""

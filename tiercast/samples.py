@@ -1,8 +1,8 @@
 """Sample events of our own invention, shaped as Voucherify shapes them.
 
-`tiercast check` renders templates against them, `tiercast trigger` sends them, and tests (those of plug-ins too)
-use them. The shapes are those of Voucherify's OpenAPI of August 2026; every person, name and id is invented, and
-example.com takes no mail (RFC 2606).
+`tiercast check` renders templates against them, `tiercast trigger` sends them, and tests use them, those of
+plug-ins too. The shapes are those of Voucherify's OpenAPI of August 2026; every person, name and id is invented,
+and example.com takes no mail (RFC 2606).
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def refuse_private_host(host: str, allowed: Collection[str] = ()) -> None:
         AddressRefused: it is private and not in `allowed`.
     """
     name = canonical(host)
-    if name in allowed:
+    if name in map(canonical, allowed):
         return
     private_name = any(name == suffix or name.endswith(f".{suffix}") for suffix in _PRIVATE_NAMES)
     if private_name or (_is_address(name) and not is_public(name)):

@@ -54,9 +54,7 @@ def send(
             raise RetryLater(f"no connection to {host}: {_why(error)}") from None
         except (httpx.LocalProtocolError, httpx.UnsupportedProtocol):
             # Its message repeats the header that was wrong, which may be a credential.
-            raise Permanent(
-                f"the request to {host} cannot be sent: a header or the address is malformed"
-            ) from None
+            raise Permanent(f"the request to {host} cannot be sent: a header or the address is malformed") from None
         except httpx.TransportError as error:
             raise Unknown(f"no answer from {host} after the request was sent: {_why(error)}") from None
     classify(answer, secrets=secrets, personal=personal, later=later)
@@ -81,9 +79,7 @@ def _exchange(client: httpx.Client, request: httpx.Request, max_answer: int) -> 
         for name, value in streamed.headers.multi_items()
         if name.lower() not in {"content-encoding", "content-length", "transfer-encoding"}
     ]
-    return httpx.Response(
-        streamed.status_code, headers=headers, content=bytes(content[:max_answer]), request=request
-    )
+    return httpx.Response(streamed.status_code, headers=headers, content=bytes(content[:max_answer]), request=request)
 
 
 def _why(error: Exception) -> str:

@@ -16,14 +16,10 @@ _CREDENTIAL = re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}")
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f]+")
 
 #: Parts of a customer that name no person and help an operator.
-_IMPERSONAL = frozenset(
-    {"id", "object", "created_at", "updated_at", "loyalty", "referrals", "summary", "assets"}
-)
+_IMPERSONAL = frozenset({"id", "object", "created_at", "updated_at", "loyalty", "referrals", "summary", "assets"})
 
 
-def redact(
-    text: str, secrets: Iterable[str] = (), *, personal: Iterable[str] = (), limit: int = MAX_MESSAGE
-) -> str:
+def redact(text: str, secrets: Iterable[str] = (), *, personal: Iterable[str] = (), limit: int = MAX_MESSAGE) -> str:
     """Return `text` on one line, cut to `limit` characters, without secrets, e-mail addresses and `personal`.
 
     >>> redact("no mailbox ada@example.com, token s3cr3t-value", ["s3cr3t-value"])
@@ -35,7 +31,8 @@ def redact(
     text = _CREDENTIAL.sub(r"\1 [secret]", text)
     text = _EMAIL.sub("[email]", text)
     for value in _longest_first(personal):
-        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "[personal]", text, flags=re.IGNORECASE)
+        if value.casefold() in text.casefold():
+            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "[personal]", text, flags=re.IGNORECASE)
     text = _BLANKS.sub(" ", text).strip()
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 

@@ -1,0 +1,235 @@
+"""Kind `hubspot`: create or update contacts in HubSpot.
+
+The call: https://developers.hubspot.com/docs/api-reference/2026-03/crm/objects/contacts/batch/upsert-contacts
+Its errors: https://developers.hubspot.com/docs/api-reference/error-handling
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import httpx
+from marshmallow import fields
+
+from tiercast.actions import Action, Job, Permanent, RetryLater, Secret, Skip, Unknown
+from tiercast.outbound import Deadline, make_client, personal_values, redact, send
+
+#: The dated API version stands in the path.
+PATH = "/crm/objects/2026-03/contacts/batch/upsert"
+
+#: HubSpot's own "try again": 409 two writers at once, 423 locked, 477 account being moved (with Retry-After).
+_LATER = frozenset({409, 423, 477})
+
+#: Categories of an item's error that no repeat can mend; the rest is tried again, as often as `attempts` says.
+_FINAL = ("VALIDATION", "INVALID", "NOT_FOUND", "MISSING", "BAD_REQUEST", "OBJECT_ALREADY", "BANNED", "UNSUPPORTED")
+
+#: A full answer tells every default property of 100 contacts.
+_MAX_ANSWER = 8 * 1024 * 1024
+
+_UNMENTIONED = "HubSpot's answer does not mention the contact"
+
+Outcome = tuple[Job, str | Exception | None]
+
+
+class HubSpot(Action):
+    """Create or update a HubSpot contact, up to 100 in one call.
+
+    Safe to repeat: it sets what is set. A property whose template renders empty (null, for instance) is cleared:
+    an empty text is what clears a property in HubSpot. What the action does not name stays as it is.
+    """
+
+    kind = "hubspot"
+    max_batch = 100
+
+    class Options(Action.Options):
+        token = Secret(required=True, metadata={"description": "access token with crm.objects.contacts.write"})
+        id = fields.String(required=True, metadata={"description": "which contact; a template"})
+        id_property = fields.String(
+            load_default="email", metadata={"description": "email, or any property whose values are unique"}
+        )
+        properties = fields.Dict(keys=fields.String(), values=fields.Raw(allow_none=True), load_default=dict)
+        base_url = fields.Url(load_default="https://api.hubapi.com", require_tld=False, schemes={"http", "https"})
+
+    def __init__(self, name: str, options: Mapping[str, Any], *, timeout: float = 10.0) -> None:
+        super().__init__(name, options, timeout=timeout)
+        self._url = httpx.URL(self.options.base_url.rstrip("/") + PATH)
+        self._client = make_client(timeout=timeout)
+
+    def perform(self, job: Job) -> str | None:
+        for _, outcome in self._settle([job], Deadline(job.timeout)):
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        raise Unknown(_UNMENTIONED)
+
+    def perform_many(self, jobs: list[Job]) -> Iterator[Outcome]:
+        deadline = Deadline(min(job.timeout for job in jobs))
+        for calls, batch in enumerate(_without_repeats(jobs)):
+            if calls and not deadline.enough:
+                return
+            yield from self._settle(batch, deadline)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _settle(self, jobs: list[Job], deadline: Deadline) -> Iterator[Outcome]:
+        """Upsert the contacts of `jobs`; what has no outcome when the time is used up is left out."""
+        inputs, empty = self._inputs(jobs)
+        yield from empty
+        jobs = [job for job in jobs if _trace(job) in inputs]
+        if not jobs:
+            return
+        try:
+            answer = self._call(list(inputs.values()), jobs, deadline)
+        except Permanent as error:
+            if len(jobs) == 1:
+                yield jobs[0], error
+            else:
+                yield from self._halves(jobs, deadline)
+            return
+        settled = set()
+        for job, outcome in _outcomes(jobs, answer):
+            settled.add(job.key)
+            yield job, outcome
+        rest = [job for job in jobs if job.key not in settled]
+        if len(jobs) > 1:
+            yield from self._halves(rest, deadline)
+        elif rest:
+            yield rest[0], Unknown(_UNMENTIONED)
+
+    def _halves(self, jobs: list[Job], deadline: Deadline) -> Iterator[Outcome]:
+        """Try again in two calls, so that one bad contact costs a few calls and not the others their update."""
+        middle = (len(jobs) + 1) // 2
+        for half in (jobs[:middle], jobs[middle:]):
+            if half and deadline.enough:
+                yield from self._settle(half, deadline)
+
+    def _inputs(self, jobs: list[Job]) -> tuple[dict[str, Mapping[str, Any]], list[Outcome]]:
+        inputs: dict[str, Mapping[str, Any]] = {}
+        empty: list[Outcome] = []
+        for job in jobs:
+            contact = _text(job.options.id).strip()
+            if not contact:
+                empty.append((job, Skip("option id is empty for this event")))
+                continue
+            inputs[_trace(job)] = {
+                "idProperty": self.options.id_property,
+                "id": contact,
+                "properties": {name: _text(value) for name, value in job.options.properties.items()},
+                "objectWriteTraceId": _trace(job),
+            }
+        return inputs, empty
+
+    def _call(self, inputs: list[Mapping[str, Any]], jobs: list[Job], deadline: Deadline) -> Mapping[str, Any]:
+        token = self.options.token
+        request = self._client.build_request(
+            "POST",
+            self._url,
+            # ASCII only: half a character (a lone surrogate) in one contact would fail them all.
+            content=json.dumps({"inputs": inputs}).encode(),
+            headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
+        )
+        answer = send(
+            self._client,
+            request,
+            timeout=deadline.left,
+            secrets=[token],
+            personal=_personal(jobs),
+            later=_LATER,
+            max_answer=_MAX_ANSWER,
+        )
+        try:
+            body = json.loads(answer.content)
+        except ValueError:
+            raise Unknown("HubSpot's answer is no JSON or was cut off") from None
+        if not isinstance(body, dict):
+            raise Unknown("HubSpot's answer is not an object")
+        return body
+
+
+def _without_repeats(jobs: list[Job]) -> Iterator[list[Job]]:
+    """Split into calls that name each contact once, in order: HubSpot refuses a call that names one twice."""
+    calls: list[list[Job]] = []
+    seen: dict[str, int] = {}
+    for job in jobs:
+        # Compared without case: HubSpot keeps e-mail addresses in lower case.
+        contact = _text(job.options.id).strip().casefold()
+        turn = seen[contact] = seen.get(contact, -1) + 1
+        if turn == len(calls):
+            calls.append([])
+        calls[turn].append(job)
+    yield from calls
+
+
+def _outcomes(jobs: list[Job], answer: Mapping[str, Any]) -> Iterator[Outcome]:
+    """What HubSpot says of each job; one that it does not mention is left out."""
+    errors = [error for error in _objects(answer.get("errors")) if _is_error(error)]
+    failed = {trace: error for error in errors for trace in _traces(error)}
+    done = {trace: result for result in _objects(answer.get("results")) for trace in _traces(result)}
+    complete = not errors and len(_objects(answer.get("results"))) == len(jobs)
+    for job in jobs:
+        trace = _trace(job)
+        if trace in failed or (len(jobs) == 1 and errors):
+            yield job, _item_error(failed.get(trace, errors[0]), _personal([job]))
+        elif trace in done:
+            yield job, _told(done[trace])
+        elif complete:
+            yield job, None
+
+
+def _item_error(error: Mapping[str, Any], personal: Iterable[str]) -> Exception:
+    category = str(error.get("category") or "").upper()
+    message = redact(f"HubSpot: {category or 'error'}: {_reason(error)}", personal=personal)
+    if "RATE" in category:
+        return RetryLater(message, everyone=True)
+    if any(word in category for word in _FINAL):
+        return Permanent(message)
+    return RetryLater(message)
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """The message; where it lists properties as JSON, only their names and what is wrong, not their values."""
+    message = str(error.get("message") or "no message")
+    head, bracket, rest = message.partition("[")
+    try:
+        found = _objects(json.loads(bracket + rest))
+    except ValueError:
+        return message
+    listed = "; ".join(f"{part.get('name', 'a property')}: {part.get('error', 'refused')}" for part in found)
+    return f"{head.strip()} {listed}" if listed else message
+
+
+def _told(result: Mapping[str, Any]) -> str:
+    return f"contact {result.get('id', 'without id')} {'created' if result.get('new') else 'updated'}"
+
+
+def _is_error(error: Mapping[str, Any]) -> bool:
+    return str(error.get("status", "error")).lower() != "success"
+
+
+def _traces(item: Mapping[str, Any]) -> list[str]:
+    """The `objectWriteTraceId` of a result (text) or of an error (a list, under `context`)."""
+    context = item.get("context")
+    value = item.get("objectWriteTraceId") or (context.get("objectWriteTraceId") if isinstance(context, dict) else None)
+    return [str(part) for part in value] if isinstance(value, list) else [str(value)] if value else []
+
+
+def _objects(value: object) -> list[Mapping[str, Any]]:
+    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+
+
+def _trace(job: Job) -> str:
+    return hashlib.sha256(job.key.encode()).hexdigest()[:24]
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _personal(jobs: list[Job]) -> list[str]:
+    return [value for job in jobs for value in (*personal_values(job.event), _text(job.options.id))]
