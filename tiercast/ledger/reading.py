@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, groupby, islice
 from typing import Any, cast
@@ -95,6 +95,16 @@ class Reader:
     def body(self, delivery: str) -> bytes | None:
         """The raw bytes of a delivery."""
         return cast("bytes | None", self._client.get(self._key(f"b:{delivery}")))
+
+    def by_id(self, deliveries: Iterable[str]) -> Iterator[DeliveryInfo]:
+        """These deliveries, in their order; those that are not there are left out."""
+        return self._deliveries(deliveries)
+
+    def bodies(self, deliveries: Iterable[str]) -> Iterator[bytes | None]:
+        """The raw bytes of each of these deliveries, in their order."""
+        iterator = iter(deliveries)
+        while page := list(islice(iterator, _PAGE)):
+            yield from self._client.mget([self._key(f"b:{delivery}") for delivery in page])
 
     def delivery_of_event(self, source: str, event_id: str) -> str | None:
         """The first delivery that told an event."""
