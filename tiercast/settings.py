@@ -77,7 +77,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_days=_number(env, "TIERCAST_KEEP_DAYS", 7.0, float, 0, 3650, "days"),
         keep_dead_days=_number(env, "TIERCAST_KEEP_DEAD_DAYS", 30.0, float, 0, 3650, "days"),
         log_format=_matching(env, "TIERCAST_LOG_FORMAT", "text", "text|json", "text or json"),
-        log_level=_matching(env, "TIERCAST_LOG_LEVEL", "info", "debug|info|warning|error", "debug, info, warning or error"),
+        log_level=_matching(
+            env, "TIERCAST_LOG_LEVEL", "info", "debug|info|warning|error", "debug, info, warning or error"
+        ),
     )
 
 

@@ -22,7 +22,7 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Refused(ValueError):  # noqa: N818 - a verdict on the body, not a fault
+class Refused(ValueError):
     """A body that cannot be read: `path` says where (empty for the whole), `reason` why."""
 
     def __init__(self, path: str, reason: str) -> None:

@@ -219,6 +219,10 @@ class Reader:
         found = list(self._jobs([key]))
         return found[0] if found else None
 
+    def jobs_of(self, info: DeliveryInfo) -> list[JobInfo]:
+        """The jobs of a delivery's event, in the order of its rules."""
+        return list(self._jobs(info.jobs))
+
     def jobs(self, which: Filter) -> Iterator[JobInfo]:
         """Jobs that match, newest first (by their event's arrival, or by their last change where state is given)."""
         found = (job for job in self._jobs(self._job_keys(which)) if _job_matches(job, which))

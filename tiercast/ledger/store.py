@@ -146,12 +146,16 @@ class Ledger:
         claim: Claim | None = None,
         *,
         put_off: tuple[float, str] | None = None,
+        wake: bool = False,
     ) -> Turn[HeldJob]:
         """Settle held jobs of one lane and claim the next, in one step.
 
-        `put_off` holds the whole lane for so many seconds, with the reason. `Turn.settled` holds (job, "", "").
+        `put_off` holds the whole lane for so many seconds, with the reason; `wake` says that no drain is at work
+        here, so what is due needs a bell. `Turn.settled` holds (job, "", "").
         """
         request = self._request(lane, claim) | {"settle": [_outcome(outcome) for outcome in outcomes]}
+        if wake:
+            request["wake"] = True
         if put_off:
             request["put_off"] = [round(put_off[0] * 1000), put_off[1]]
         settled, bells, lent, more, suspect = self._run("jobs", [_json(request)], durable=bool(outcomes))

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Settle jobs of one action, then claim the next, in one step.
 -- Keys: all of _common, _parking and _claim; reads b: and d: of the claimed jobs' deliveries.
--- ARGV[1]: {lane, keep, keep_dead, settle: [...], claim: {...} or absent, put_off: {ms, reason} or absent}; an
+-- ARGV[1]: {lane, keep, keep_dead, settle: [...], claim: {...} or absent, put_off: {ms, reason} or absent,
+--   wake: true where no drain of the caller will claim next}; an
 --   outcome is {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
 --    m 1 effect possible | 0 known not to be, st started ms before now, du duration ms}.
 -- Returns {[settled job, ...], bells, [[job, attempts, attempts before retry, maybe, ended leases, delay,
@@ -68,6 +69,7 @@ if request.claim then
   members, delays, more, suspect = take(lane, request.claim)
   for i, job in ipairs(members) do lent[i] = content(job, delays[i]) end
 elseif #settled > 0 then
+  if request.wake then call('HDEL', P .. 'lane:' .. lane, 'ticket') end
   ring_if_due(lane)
 end
 ring_woken()

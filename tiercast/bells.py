@@ -1,0 +1,73 @@
+"""Bells: Celery tasks that name a lane and carry no work.
+
+They go through a Celery app of their own, with short time-outs: a bell that is lost costs at most a second (the
+workers' timer rings again), a bell that waits for a dead broker would cost more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+
+from .ledger import keys
+from .settings import Settings
+
+#: The Celery queue that bells ring on unless an action names another.
+QUEUE = "tiercast"
+
+PROCESS = "tiercast.process"
+PERFORM = "tiercast.perform"
+
+#: Seconds after which a bell that nobody heard is worthless: the timer has rung again by then.
+_EXPIRES = 10
+
+#: Seconds to connect to the broker and to hear from it.
+_TIMEOUT = 1.0
+
+Ring = Callable[[str], None]
+
+
+def celery_config(settings: Settings) -> dict[str, Any]:
+    """What every Celery app of ours has in common."""
+    return {
+        "broker_url": settings.broker_url,
+        "task_default_queue": QUEUE,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "enable_utc": True,
+    }
+
+
+def task_of(lane: str) -> tuple[str, str]:
+    """The task that a lane's bell calls, and the name that it goes by in monitors (`perform:welcome-email`)."""
+    if lane.startswith(keys.DELIVERIES):
+        return PROCESS, f"process:{lane.removeprefix(keys.DELIVERIES)}"
+    return PERFORM, f"perform:{lane.removeprefix(keys.JOBS)}"
+
+
+def publisher(settings: Settings, queue_of: Callable[[str], str] = lambda _lane: QUEUE) -> Ring:
+    """Make the function that rings one lane's bell; it blocks up to a few seconds and raises when it fails."""
+    app = Celery("tiercast-bells", set_as_current=False)
+    app.conf.update(celery_config(settings))
+    app.conf.update(
+        broker_connection_timeout=_TIMEOUT,
+        broker_transport_options={
+            "socket_connect_timeout": _TIMEOUT,
+            "socket_timeout": _TIMEOUT,
+            "retry_on_timeout": False,
+            "max_retries": 0,
+        },
+    )
+
+    def ring(lane: str) -> None:
+        task, shadow = task_of(lane)
+        app.send_task(
+            task, args=[lane], shadow=shadow, queue=queue_of(lane), expires=_EXPIRES, ignore_result=True, retry=False
+        )
+
+    return ring

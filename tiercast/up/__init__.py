@@ -1,0 +1,1 @@
+"""`tiercast up`: everything on one machine, with a sample event, for trying it and for small installations."""

@@ -1,0 +1,213 @@
+"""One attempt of a job: what the kind is given, and what its answer means."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import structlog
+
+from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unknown
+from tiercast.config.model import ActionSpec
+from tiercast.event import Event, revive
+from tiercast.ledger.model import HeldJob, Outcome
+
+log = structlog.get_logger()
+
+#: The most characters of an error or a result that go on record.
+_MOST_TEXT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An outcome, and how long the whole lane is to wait with it: (seconds, reason) or None."""
+
+    outcome: Outcome
+    put_off: tuple[float, str] | None = None
+
+
+@lru_cache(maxsize=512)
+def _revived(body: bytes, id: str, type: str, at: str, created_us: int, source: str) -> Event:
+    """An event is parsed once for all its jobs that this process performs."""
+    return revive(body, id=id, type=type, at=at, created_us=created_us, source=source)
+
+
+def event_of(held: HeldJob) -> Event:
+    """The event of a held job."""
+    return _revived(held.body, held.event_id, held.type, held.at, held.created_us, held.source)
+
+
+def key_of(held: HeldJob) -> str:
+    """The idempotency key that the kind gets: the job's own, or the one that its once group shares."""
+    if held.once is None:
+        return held.key
+    action = held.key.rpartition(":")[2]
+    return f"{held.source}:once-{held.once}:{action}"
+
+
+class Attempt:
+    """One attempt of one held job, from preparing it to the verdict."""
+
+    def __init__(self, spec: ActionSpec, action: Action, held: HeldJob) -> None:
+        self._spec = spec
+        self._action = action
+        self.held = held
+        self._began = time.monotonic()
+
+    def prepare(self) -> Job | Verdict:
+        """Make the job that the kind sees; or the verdict, where the kind is not to be called."""
+        self._began = time.monotonic()
+        try:
+            event = event_of(self.held)
+            options = self._spec.render(event)
+        except (Skip, Permanent) as answer:
+            return self.judge(answer)
+        except Exception as error:
+            return Verdict(self._again(f"could not be prepared: {_text(error)}"))
+        job = Job(
+            key=key_of(self.held),
+            event=event,
+            attempt=self.held.attempts + 1,
+            options=options,
+            timeout=self._spec.timeout,
+        )
+        if self.held.maybe and not self._action.repeatable:
+            return self._confirmed(job)
+        return job
+
+    def _confirmed(self, job: Job) -> Job | Verdict:
+        """An earlier attempt ended without an answer: ask first whether it had its effect."""
+        if not self._action.can_confirm():
+            return self._uncertain("an earlier attempt ended without an answer")
+        try:
+            happened = self._action.confirm(job)
+        except Halt as halt:
+            return self.judge(halt)
+        except Exception as error:
+            return self._ask_later(f"could not find out whether it happened: {_text(error)}")
+        if happened is None:
+            return self._ask_later("not yet known whether it happened")
+        if happened:
+            return Verdict(self._outcome("done", "confirmed: an earlier attempt had done it", maybe=False))
+        return job
+
+    def judge(self, answer: str | Exception | None) -> Verdict:
+        """What the kind's answer, or its exception, means."""
+        match answer:
+            case None | str():
+                return Verdict(self._outcome("done", answer, maybe=False))
+            case Skip():
+                return Verdict(self._outcome("skipped", _text(answer)))
+            case Permanent():
+                return Verdict(self._outcome("dead", _text(answer)))
+            case Halt():
+                reason = _text(answer)
+                back = Outcome(job=self.held.key, token=self.held.token, verdict="back", text=reason)
+                return Verdict(back, (answer.after, reason))
+            case RetryLater():
+                put_off = (answer.after or self._backoff(), _text(answer)) if answer.everyone else None
+                return Verdict(self._again(_text(answer), after=answer.after), put_off)
+            case _:
+                return self._failed(answer)
+
+    def _failed(self, error: Exception) -> Verdict:
+        """Any other exception: a failure where repeating is harmless, else an unknown outcome."""
+        if not isinstance(error, Unknown):
+            log.warning("job.exception", job=self.held.key, error=type(error).__name__)
+        if self._action.repeatable:
+            return Verdict(self._again(_text(error), maybe=True if isinstance(error, Unknown) else None))
+        if not self._action.can_confirm():
+            return self._uncertain(f"no answer: {_text(error)}")
+        return self._ask_later(f"no answer: {_text(error)}")
+
+    def _again(self, reason: str, *, after: float | None = None, maybe: bool | None = None) -> Outcome:
+        if self.held.tries + 1 >= self._spec.attempts:
+            return self._outcome("dead", f"{self._spec.attempts} attempts failed; the last: {reason}", maybe=maybe)
+        wait = self._backoff() if after is None else after + random.uniform(0, 1)  # noqa: S311
+        return self._outcome("later", reason, wait=wait, maybe=maybe)
+
+    def _ask_later(self, reason: str) -> Verdict:
+        if self.held.tries + 1 >= self._spec.attempts:
+            return self._uncertain(reason)
+        return Verdict(self._outcome("later", reason, wait=self._backoff(), maybe=True))
+
+    def _uncertain(self, reason: str) -> Verdict:
+        return Verdict(self._outcome("uncertain", f"{reason}; decide it: tiercast jobs resolve", maybe=True))
+
+    def _backoff(self) -> float:
+        """Seconds until the next attempt: exponential, with full jitter."""
+        most = min(self._spec.backoff_max, self._spec.backoff * 2.0 ** min(self.held.tries, 30))
+        return random.uniform(0, most)  # noqa: S311 - jitter, no secret
+
+    def _outcome(
+        self, verdict: str, text: str | None, *, wait: float | None = None, maybe: bool | None = None
+    ) -> Outcome:
+        duration = time.monotonic() - self._began
+        return Outcome(
+            job=self.held.key,
+            token=self.held.token,
+            verdict=verdict,
+            text=text[:_MOST_TEXT] if text else None,
+            wait=wait,
+            maybe=maybe,
+            duration=duration,
+        )
+
+
+def back(held: HeldJob) -> Outcome:
+    """Hand a job back as if it had not been claimed."""
+    return Outcome(job=held.key, token=held.token, verdict="back")
+
+
+def perform_one(spec: ActionSpec, action: Action, held: HeldJob) -> Verdict:
+    """Make one attempt of one job."""
+    attempt = Attempt(spec, action, held)
+    job = attempt.prepare()
+    if isinstance(job, Verdict):
+        return job
+    try:
+        answer: str | Exception | None = action.perform(job)
+    except Exception as error:
+        answer = error
+    except BaseException as error:
+        answer = RuntimeError(f"the kind raised {type(error).__name__}")
+    return attempt.judge(answer)
+
+
+def perform_many(spec: ActionSpec, action: Action, helds: list[HeldJob]) -> Iterator[tuple[HeldJob, Verdict]]:
+    """Make one attempt of several jobs by the kind's bulk call; yields each with its verdict as it comes."""
+    open_: dict[str, Attempt] = {}
+    jobs: list[Job] = []
+    for held in helds:
+        attempt = Attempt(spec, action, held)
+        job = attempt.prepare()
+        if isinstance(job, Verdict):
+            yield held, job
+        elif job.key in open_:
+            # Two jobs of one once group are never held at once; a kind of ours would still mix them up.
+            yield held, Verdict(back(held))
+        else:
+            open_[job.key] = attempt
+            jobs.append(job)
+    if not jobs:
+        return
+    missing: Exception = RetryLater("the bulk call left it out")
+    try:
+        for job, answer in action.perform_many(jobs):
+            done = open_.pop(job.key, None)
+            if done is not None:
+                yield done.held, done.judge(answer)
+    except Exception as error:
+        missing = error
+    except BaseException as error:
+        missing = RuntimeError(f"the kind raised {type(error).__name__}")
+    for left in open_.values():
+        yield left.held, left.judge(missing)
+
+
+def _text(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text if text else type(error).__name__)[:_MOST_TEXT]

@@ -1,0 +1,303 @@
+"""One action in this process: the jobs that it holds, the threads that perform them, what awaits settling.
+
+A job outlives the drain that claimed it: drains are short, so that lanes share the pool, while a job may hang
+until its time-out. The keeper renews its lease and settles what no drain settles.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
+
+from tiercast.config.model import ActionSpec
+from tiercast.ledger import Ledger, keys
+from tiercast.ledger.model import Claim, HeldJob, Outcome
+
+from .attempts import Verdict, back, perform_many, perform_one
+
+log = structlog.get_logger()
+
+#: The most threads of one action in one process.
+THREADS = 16
+
+#: Seconds of work that one claim may take on for each free thread.
+AHEAD = 1.0
+
+#: The most jobs that one thread takes on at once where the kind has no bulk call.
+_CHUNK = 50
+
+#: Seconds that a lease must still last for an effect to begin.
+_MARGIN = 3.0
+
+#: How fast the learnt duration follows: the weight of the newest observation.
+_WEIGHT = 0.2
+
+
+@dataclass(slots=True)
+class Running:
+    """A job in this process. Times are of the monotonic clock; `progress` is when its thread last got ahead."""
+
+    held: HeldJob
+    lease_until: float
+    not_before: float
+    state: Literal["waiting", "running", "gone"] = "waiting"
+    progress: float = field(default_factory=time.monotonic)
+
+
+class Desk:
+    """Performs the jobs of one action. Safe to use from several threads."""
+
+    def __init__(self, spec: ActionSpec, ledger: Ledger) -> None:
+        self.spec = spec
+        self.lane = keys.jobs_lane(spec.name)
+        self._lease = ledger.lease
+        self._bulk = spec.cls.is_bulk()
+        self._batch = min(spec.batch, spec.cls.max_batch) if self._bulk else 1
+        self._threads = min(spec.concurrency, THREADS)
+        self._changed = threading.Condition()
+        self._running: dict[str, Running] = {}
+        self._verdicts: list[Verdict] = []
+        self._busy = 0
+        self._mean: float | None = None
+        self._action = spec.make()
+        self._drains = 0
+        self._closing = False
+
+    # --- what a drain asks
+
+    @contextmanager
+    def draining(self) -> Iterator[None]:
+        """While a drain is at work it settles, and the keeper does not."""
+        with self._changed:
+            self._drains += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._drains -= 1
+
+    def is_drained(self) -> bool:
+        """Whether a drain is at work."""
+        return self._drains > 0
+
+    def claim(self, token: str) -> Claim | None:
+        """The claim that this process can take on now; None while all its threads are busy."""
+        with self._changed:
+            n = 0 if self._closing else (self._threads - self._busy) * self._portion()
+        if n <= 0:
+            return None
+        spec = self.spec
+        return Claim(
+            token=token,
+            n=n,
+            cap=spec.concurrency * self._batch,
+            limits=tuple((limit.name, round(limit.seconds / limit.calls / 0.95 * 1e6)) for limit in spec.limits),
+            per_call=self._batch,
+        )
+
+    def start(self, lent: Sequence[HeldJob], claimed: float) -> None:
+        """Begin to perform what was claimed at `claimed` (monotonic)."""
+        if not lent:
+            return
+        until = claimed + self._lease
+        jobs = [Running(held, until, claimed + held.delay) for held in lent]
+        with self._changed:
+            for job in jobs:
+                self._running[job.held.key] = job
+            chunks = self._chunks(jobs)
+            self._busy += len(chunks)
+        for chunk in chunks:
+            run = self._run_batch if self._bulk else self._run_chunk
+            threading.Thread(target=run, args=(chunk,), name=f"perform:{self.spec.name}", daemon=True).start()
+
+    def take(self) -> list[Verdict]:
+        """What is to be settled; the caller does, or puts it back."""
+        with self._changed:
+            verdicts, self._verdicts = self._verdicts, []
+            return verdicts
+
+    def put_back(self, verdicts: list[Verdict]) -> None:
+        """Settling failed: keep these for the next time."""
+        with self._changed:
+            self._verdicts[:0] = verdicts
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until something is to be settled; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._verdicts or not self._running, timeout) and bool(self._verdicts)
+
+    def is_quick(self) -> bool:
+        """Whether its calls usually end so soon that a drain had better wait for them."""
+        return self._mean is None or self._mean * self._batch_now() < 0.1
+
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing awaits settling."""
+        with self._changed:
+            return not self._running and not self._verdicts
+
+    # --- what the keeper asks
+
+    def held(self) -> list[tuple[str, str]]:
+        """(job, token) of all whose leases are to be renewed: those that run too long are left to end."""
+        now = time.monotonic()
+        with self._changed:
+            return [(r.held.key, r.held.token) for r in self._running.values() if not self._is_overdue(r, now)]
+
+    def renewed(self, kept: dict[str, bool], at: float) -> None:
+        """Note the answer to a renewal that was asked at `at`: a lost one that has not begun is let go."""
+        with self._changed:
+            for key, ours in kept.items():
+                job = self._running.get(key)
+                if job is None:
+                    continue
+                if ours:
+                    job.lease_until = at + self._lease
+                elif job.state == "waiting":
+                    job.state = "gone"
+                    del self._running[key]
+
+    def overdue(self) -> list[str]:
+        """Jobs that have run past their time-out and grace: their threads cannot be ended, only the process."""
+        now = time.monotonic()
+        with self._changed:
+            return [r.held.key for r in self._running.values() if self._is_overdue(r, now)]
+
+    def running(self) -> int:
+        """How many jobs are being performed, those overdue not counted."""
+        now = time.monotonic()
+        with self._changed:
+            return sum(1 for r in self._running.values() if r.state == "running" and not self._is_overdue(r, now))
+
+    def hand_back_waiting(self, *, older: float = 0.0) -> None:
+        """Hand back what waits behind a job that has been running for more than `older` seconds."""
+        now = time.monotonic()
+        with self._changed:
+            stuck = self._threads_stuck(now, older)
+            for job in list(self._running.values()) if stuck else ():
+                if job.state == "waiting" and now - job.progress >= older:
+                    self._let_go(job, Verdict(back(job.held)))
+
+    def close(self) -> None:
+        """Begin nothing more, and hand back what has not begun."""
+        self._closing = True
+        self.hand_back_waiting()
+
+    def close_action(self) -> None:
+        """Let the kind give back its connections."""
+        self._action.close()
+
+    # --- inside
+
+    def _threads_stuck(self, now: float, older: float) -> bool:
+        return any(r.state == "running" and now - r.progress >= older for r in self._running.values()) or older == 0
+
+    def _portion(self) -> int:
+        """How many jobs one thread takes on: what it should get done within about a second."""
+        if self._mean is None:
+            return min(self._batch, 10) if self._bulk else 1
+        fits = max(1, int(AHEAD / max(self._mean, 1e-6)))
+        return min(self._batch if self._bulk else _CHUNK, fits)
+
+    def _batch_now(self) -> int:
+        return self._portion() if self._bulk else 1
+
+    def _chunks(self, jobs: list[Running]) -> list[deque[Running]]:
+        """Share jobs out to the free threads: singly in turn, or in batches of the bulk call."""
+        free = max(1, self._threads - self._busy)
+        if self._bulk:
+            size = max(1, min(self._batch, -(-len(jobs) // free) if len(jobs) > self._portion() else len(jobs)))
+            return [deque(jobs[i : i + size]) for i in range(0, len(jobs), size)]
+        count = min(free, len(jobs))
+        return [deque(jobs[i::count]) for i in range(count)]
+
+    def _begin(self, job: Running) -> bool:
+        """Whether the job may begin: it was not let go meanwhile, and enough of its lease is left."""
+        delay = job.not_before - time.monotonic()
+        if delay > 0:
+            time.sleep(delay)
+        now = time.monotonic()
+        with self._changed:
+            if job.state != "waiting":
+                return False
+            if job.lease_until - now < min(_MARGIN, self._lease / 3):
+                self._let_go(job, Verdict(back(job.held)))
+                return False
+            job.state, job.progress = "running", now
+            return True
+
+    def _run_chunk(self, chunk: deque[Running]) -> None:
+        try:
+            while chunk:
+                job = chunk.popleft()
+                if not self._begin(job):
+                    continue
+                began = time.monotonic()
+                verdict = perform_one(self.spec, self._action, job.held)
+                self._learn(time.monotonic() - began)
+                self._settle(job, verdict)
+        finally:
+            self._thread_ends()
+
+    def _run_batch(self, chunk: deque[Running]) -> None:
+        try:
+            jobs = {job.held.key: job for job in chunk if self._begin(job)}
+            if not jobs:
+                return
+            began = time.monotonic()
+            count = len(jobs)
+            for held, verdict in perform_many(self.spec, self._action, [job.held for job in jobs.values()]):
+                self._settle(jobs.pop(held.key), verdict)
+                now = time.monotonic()
+                with self._changed:
+                    for left in jobs.values():
+                        left.progress = now
+            self._learn((time.monotonic() - began) / count)
+        finally:
+            self._thread_ends()
+
+    def _thread_ends(self) -> None:
+        with self._changed:
+            self._busy -= 1
+            self._changed.notify_all()
+
+    def _settle(self, job: Running, verdict: Verdict) -> None:
+        _log(self.spec.name, verdict.outcome)
+        with self._changed:
+            self._let_go(job, verdict)
+
+    def _let_go(self, job: Running, verdict: Verdict) -> None:
+        """With the lock held: the job leaves this desk with a verdict."""
+        job.state = "gone"
+        self._running.pop(job.held.key, None)
+        self._verdicts.append(verdict)
+        self._changed.notify_all()
+
+    def _learn(self, seconds: float) -> None:
+        mean = self._mean
+        self._mean = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
+
+    def _is_overdue(self, job: Running, now: float) -> bool:
+        return job.state == "running" and now - job.progress > self.spec.timeout + grace_of(self.spec)
+
+
+def grace_of(spec: ActionSpec) -> float:
+    """Seconds beyond its time-out that an attempt may take before its process is given up."""
+    return max(5.0, spec.timeout / 2)
+
+
+def _log(action: str, outcome: Outcome) -> None:
+    fields = {"job": outcome.job, "action": action, "ms": round((outcome.duration or 0) * 1000)}
+    match outcome.verdict:
+        case "done":
+            log.debug("job.done", **fields)
+        case "dead" | "uncertain":
+            log.warning(f"job.{outcome.verdict}", **fields)
+        case verdict:
+            log.info(f"job.{verdict}", **fields)

@@ -1,0 +1,68 @@
+"""The drain of a source's deliveries: claim, plan, settle, in one round trip a batch."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import structlog
+
+from tiercast.ledger import keys, new_token
+from tiercast.ledger.model import Claim, HeldDelivery, Turn
+
+from .aside import see_to_suspects
+from .planning import Planner
+from .runtime import Runtime
+
+log = structlog.get_logger()
+
+#: The most deliveries claimed at once: about a tenth of a second's work.
+BATCH = 250
+
+#: Seconds after which a drain returns, so that lanes share the pool.
+LONGEST = 2.0
+
+
+def process(runtime: Runtime, lane: str) -> dict[str, int]:
+    """Plan what is due in a source's lane. Returns how many were claimed, and how many ended in which state.
+
+    Dying on any line loses nothing: what was claimed and not settled is due again when its lease ends.
+    """
+    source = lane.removeprefix(keys.DELIVERIES)
+    planner = Planner(runtime.config, runtime.digests, source)
+    counts: Counter[str] = Counter(claimed=0)
+    deadline = time.monotonic() + LONGEST
+    turn = runtime.ledger.deliveries(source, claim=Claim(token=new_token(), n=BATCH))
+    while True:
+        _told(runtime, turn, counts)
+        if turn.suspect:
+            see_to_suspects(lane)
+        if not turn.lent:
+            return dict(counts)
+        counts["claimed"] += len(turn.lent)
+        plans = [planner.plan(held) for held in turn.lent]
+        left = BATCH if time.monotonic() < deadline else 0
+        turn = runtime.ledger.deliveries(source, plans, Claim(token=new_token(), n=left))
+
+
+def process_suspect(runtime: Runtime, lane: str) -> bool:
+    """Plan one delivery whose lease has ended before, alone. Returns whether there was one."""
+    source = lane.removeprefix(keys.DELIVERIES)
+    turn = runtime.ledger.deliveries(source, claim=Claim(token=new_token(), n=1, suspects=True))
+    if not turn.lent:
+        return False
+    planner = Planner(runtime.config, runtime.digests, source)
+    _told(runtime, runtime.ledger.deliveries(source, [planner.plan(held) for held in turn.lent]), Counter())
+    return True
+
+
+def _told(runtime: Runtime, turn: Turn[HeldDelivery], counts: Counter[str]) -> None:
+    runtime.ring(turn.bells)
+    for delivery, state, first in turn.settled:
+        counts[state] += 1
+        if state == "quarantined":
+            log.warning("delivery.quarantined", delivery=delivery)
+        elif state == "duplicate":
+            log.info("delivery.duplicate", delivery=delivery, first=first)
+        else:
+            log.debug("delivery.settled", delivery=delivery, state=state)
