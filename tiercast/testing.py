@@ -9,7 +9,7 @@ The conformance kit is a class of tests to derive from:
         @pytest.fixture(autouse=True)
         def server(self):
             with FakeVendor() as vendor:
-                self.options = self.options | {"base_url": vendor.url}
+                self.options = {**self.options, "base_url": vendor.url}
                 yield
 
 `options` are what the configuration would give, with secrets and templates already resolved. The kit performs jobs,

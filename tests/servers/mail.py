@@ -10,7 +10,7 @@ import ssl
 from collections import deque
 from email import message_from_bytes
 from email.message import EmailMessage
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -48,7 +48,6 @@ class MailServer:
             tls_context=tls,
             require_starttls=tls is not None,
             authenticator=self._authenticate if logins else None,
-            auth_required=logins is not None,
             auth_require_tls=False,
             enable_SMTPUTF8=smtputf8,
         )
@@ -61,7 +60,7 @@ class MailServer:
         """The mails, parsed."""
         return [message_from_bytes(cast(bytes, mail.content), policy=email.policy.default) for mail in self.mails]
 
-    def __enter__(self) -> MailServer:
+    def __enter__(self) -> Self:
         self._controller.start()
         return self
 
@@ -103,6 +102,8 @@ class MailServer:
         answer = self.data.popleft() if self.data else ""
         if answer:
             return await self._give(server, answer)
+        if self._logins is not None and not session.authenticated:
+            return "530 5.7.0 authentication required"
         self.mails.append(envelope)
         return "250 2.0.0 OK: queued as 4F2A"
 

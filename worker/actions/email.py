@@ -95,8 +95,8 @@ class Email(Action):
 
     def perform_many(self, jobs: list[Job]) -> Iterator[tuple[Job, str | Exception | None]]:
         deadline = Deadline(min(job.timeout for job in jobs))
-        for number, job in enumerate(jobs):
-            if number and not deadline.enough:
+        for job in jobs:
+            if not deadline.another():
                 return
             try:
                 yield job, self._send(job, deadline)

@@ -67,8 +67,8 @@ class HubSpot(Action):
 
     def perform_many(self, jobs: list[Job]) -> Iterator[Outcome]:
         deadline = Deadline(min(job.timeout for job in jobs))
-        for calls, batch in enumerate(_without_repeats(jobs)):
-            if calls and not deadline.enough:
+        for batch in _without_repeats(jobs):
+            if not deadline.another():
                 return
             yield from self._settle(batch, deadline)
 
@@ -104,7 +104,7 @@ class HubSpot(Action):
         """Try again in two calls, so that one bad contact costs a few calls and not the others their update."""
         middle = (len(jobs) + 1) // 2
         for half in (jobs[:middle], jobs[middle:]):
-            if half and deadline.enough:
+            if half and deadline.another():
                 yield from self._settle(half, deadline)
 
     def _inputs(self, jobs: list[Job]) -> tuple[dict[str, Mapping[str, Any]], list[Outcome]]:

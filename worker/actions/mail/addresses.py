@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email.policy
 import re
-from email.errors import HeaderParseError
+from email.errors import HeaderParseError, InvalidHeaderDefect
 from email.headerregistry import Address, AddressHeader
 from typing import cast
 
@@ -59,7 +59,10 @@ def read_addresses(option: str, text: str, *, most: int) -> tuple[Address, ...]:
 
 def _parsed(text: str) -> tuple[Address, ...]:
     try:
-        return tuple(cast(AddressHeader, email.policy.SMTP.header_factory("to", text)).addresses)
+        header = cast(AddressHeader, email.policy.SMTP.header_factory("to", text))
+        # "a@exa mple.com" is mended into a@exa, with this defect; other defects are old spellings that are right.
+        broken = any(isinstance(defect, InvalidHeaderDefect) for defect in getattr(header, "defects", ()))
+        return () if broken else tuple(header.addresses)
     except (IndexError, ValueError, AttributeError, HeaderParseError):
         # Python's parser stumbles over some malformed lists instead of naming the defect.
         return ()

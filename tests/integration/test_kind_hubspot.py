@@ -1,0 +1,211 @@
+"""The hubspot kind against a stand-in that answers in HubSpot's shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import marshmallow
+import pytest
+
+from tests.servers.hubspot import FakeHubSpot
+from tests.servers.web import Answer
+from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unknown
+from tiercast.testing import make_action, make_job
+from worker.actions.hubspot import PATH, HubSpot
+
+Outcome = str | Exception | None
+
+
+@pytest.fixture
+def hubspot() -> Iterator[FakeHubSpot]:
+    with FakeHubSpot() as server:
+        yield server
+
+
+@pytest.fixture
+def action(hubspot: FakeHubSpot) -> Iterator[Action]:
+    options = {"token": "pat-s3cr3t", "id": "x", "properties": {}, "base_url": hubspot.url}
+    made = make_action(HubSpot, options)
+    yield made
+    made.close()
+
+
+def contact(action: Action, id_: str, **properties: Any) -> Job:
+    return make_job(action, id=id_, properties=properties)
+
+
+def together(action: Action, jobs: list[Job]) -> list[Outcome]:
+    outcomes = {job.key: outcome for job, outcome in action.perform_many(jobs)}
+    return [outcomes.get(job.key, "left out") for job in jobs]
+
+
+def test_the_call_is_the_documented_one(hubspot: FakeHubSpot, action: Action) -> None:
+    told = action.perform(contact(action, "ines@example.com", loyalty_tier="Gold leaf", points=7, vip=True))
+    (request,) = hubspot.requests
+    assert (request.method, request.path) == ("POST", PATH)
+    assert request.headers["content-type"] == "application/json"
+    (entry,) = request.json["inputs"]
+    trace = entry.pop("objectWriteTraceId")
+    assert entry == {
+        "id": "ines@example.com",
+        "idProperty": "email",
+        "properties": {"loyalty_tier": "Gold leaf", "points": "7", "vip": "true"},
+    }
+    assert trace.isalnum()
+    assert told == "contact 101 created"
+
+
+def test_a_contact_is_updated_the_second_time(hubspot: FakeHubSpot, action: Action) -> None:
+    job = contact(action, "ines@example.com", loyalty_tier="Gold leaf")
+    action.perform(job)
+    assert action.perform(job) == "contact 101 updated"
+    assert hubspot.contacts == {"ines@example.com": {"loyalty_tier": "Gold leaf"}}
+
+
+def test_null_and_empty_clear_a_property(hubspot: FakeHubSpot, action: Action) -> None:
+    action.perform(contact(action, "ines@example.com", loyalty_tier=None, since=""))
+    assert hubspot.contacts["ines@example.com"] == {"loyalty_tier": "", "since": ""}
+
+
+def test_a_hundred_take_one_call(hubspot: FakeHubSpot, action: Action) -> None:
+    outcomes = together(action, [contact(action, f"c{number}@example.com", n=number) for number in range(100)])
+    assert all(isinstance(outcome, str) and outcome.startswith("contact") for outcome in outcomes)
+    assert len(hubspot.requests) == 1
+    assert len(hubspot.contacts) == 100
+
+
+def test_each_job_has_the_outcome_of_its_own_item(hubspot: FakeHubSpot, action: Action) -> None:
+    jobs = [contact(action, "a@x.example", tier="1"), contact(action, "b@x.example", missing="1"),
+            contact(action, " ", tier="1"), contact(action, "d@x.example", tier="1")]  # fmt: skip
+    outcomes = together(action, jobs)
+    assert [type(outcome) for outcome in outcomes] == [str, Permanent, Skip, str]
+    assert str(outcomes[1]) == (
+        "HubSpot: VALIDATION_ERROR: Property values were not valid: missing: PROPERTY_DOESNT_EXIST"
+    )
+    assert len(hubspot.requests) == 1
+
+
+def test_a_contact_named_twice_gets_both_updates_in_order(hubspot: FakeHubSpot, action: Action) -> None:
+    # Given three updates of one contact, in different spellings, among others
+    jobs = [contact(action, "ines@x.example", tier="1"), contact(action, "Ines@X.example", tier="2"),
+            contact(action, "other@x.example", tier="9"), contact(action, "ines@x.example", tier="3")]  # fmt: skip
+    # When they are performed together
+    outcomes = together(action, jobs)
+    # Then no call names it twice, and the last one wins
+    assert all(isinstance(outcome, str) for outcome in outcomes)
+    sent = [[entry["properties"]["tier"] for entry in request.json["inputs"]] for request in hubspot.requests]
+    assert sent == [["1", "9"], ["2"], ["3"]]
+
+
+def test_one_contact_that_spoils_the_call_does_not_hurt_the_others(hubspot: FakeHubSpot, action: Action) -> None:
+    jobs = [contact(action, f"c{number}@x.example") for number in range(24)]
+    jobs.insert(9, contact(action, "poison"))
+    outcomes = together(action, jobs)
+    assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Permanent)] == [9]
+    assert len(hubspot.contacts) == 24
+    assert len(hubspot.requests) <= 12
+
+
+def test_errors_that_name_no_item_are_found_by_smaller_calls(hubspot: FakeHubSpot, action: Action) -> None:
+    hubspot.errors_without_trace = True
+    jobs = [contact(action, "a@x.example"), contact(action, "b@x.example", missing="1"), contact(action, "c@x.example")]
+    assert [type(outcome) for outcome in together(action, jobs)] == [str, Permanent, str]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(status=429, body={"message": "ten secondly limit"}, headers={"retry-after": "3"}), RetryLater),
+        (Answer(status=409, body={"message": "conflict", "category": "CONFLICT"}), RetryLater),
+        (Answer(status=423), RetryLater),
+        (Answer(status=477, headers={"retry-after": "60"}), RetryLater),
+        (Answer(status=502), RetryLater),
+        (Answer(status=403, body={"message": "This app hasn't been granted all required scopes"}), Halt),
+        (Answer(hang_up=True), Unknown),
+        (Answer(body=b"<html>"), Unknown),
+        (Answer(body=[1]), Unknown),
+        (Answer(body={"status": "COMPLETE", "results": []}), Unknown),
+    ],
+)
+def test_what_holds_for_the_whole_call(
+    hubspot: FakeHubSpot, action: Action, answer: Answer, error: type[Exception]
+) -> None:
+    hubspot.queue.append(answer)
+    with pytest.raises(error):
+        action.perform(contact(action, "ines@example.com"))
+    if answer.body != {"status": "COMPLETE", "results": []}:
+        hubspot.queue.append(answer)
+        with pytest.raises(error):
+            together(action, [contact(action, "a@x.example"), contact(action, "b@x.example")])
+    assert not hubspot.contacts
+
+
+def test_429_waits_for_everyone(hubspot: FakeHubSpot, action: Action) -> None:
+    hubspot.queue.append(Answer(status=429, headers={"retry-after": "3"}))
+    with pytest.raises(RetryLater) as raised:
+        action.perform(contact(action, "ines@example.com"))
+    assert (raised.value.after, raised.value.everyone) == (3.0, True)
+
+
+@pytest.mark.parametrize(
+    ("category", "error"),
+    [
+        ("VALIDATION_ERROR", Permanent),
+        ("OBJECT_NOT_FOUND", Permanent),
+        ("RATE_LIMITS", RetryLater),
+        ("CONFLICT", RetryLater),
+        ("INTERNAL_ERROR", RetryLater),
+        ("", RetryLater),
+    ],
+)
+def test_errors_of_items(hubspot: FakeHubSpot, action: Action, category: str, error: type[Exception]) -> None:
+    hubspot.queue.append(Answer(status=207, body={"results": [], "errors": [{"category": category, "message": "no"}]}))
+    with pytest.raises(error):
+        action.perform(contact(action, "ines@example.com"))
+
+
+def test_a_refused_token_stops_the_lane_and_is_not_shown(hubspot: FakeHubSpot) -> None:
+    action = make_action(HubSpot, {"token": "pat-wrong-s3cr3t", "id": "x", "base_url": hubspot.url})
+    with pytest.raises(Halt) as raised:
+        action.perform(contact(action, "ines@example.com"))
+    action.close()
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_the_customer_is_not_shown(hubspot: FakeHubSpot, action: Action) -> None:
+    said = "12 Elm Street of Ines Okafor (crm-40217) is not valid for crm-id-77"
+    hubspot.queue.append(Answer(status=207, body={"errors": [{"category": "VALIDATION_ERROR", "message": said}]}))
+    with pytest.raises(Permanent) as raised:
+        action.perform(contact(action, "crm-id-77"))
+    for hidden in ("Okafor", "crm-40217", "crm-id-77"):
+        assert hidden not in str(raised.value)
+
+
+def test_half_a_character_in_one_contact_spoils_nothing(hubspot: FakeHubSpot, action: Action) -> None:
+    outcomes = together(action, [contact(action, "a@x.example", n="\ud83d"), contact(action, "b@x.example", n="é")])
+    assert [type(outcome) for outcome in outcomes] == [str, str]
+    assert hubspot.contacts["b@x.example"] == {"n": "é"}
+
+
+def test_a_batch_ends_in_time(hubspot: FakeHubSpot) -> None:
+    # Given a HubSpot that takes long for every call, and many updates of one contact
+    options = {"token": "pat-s3cr3t", "id": "x", "base_url": hubspot.url}
+    action = make_action(HubSpot, options, timeout=1.0)
+    answer = Answer(body={"results": [{"id": "1"}]}, drip=0.006)
+    hubspot.default = lambda request: answer
+    jobs = [contact(action, "ines@example.com") for _ in range(50)]
+    # When they are performed together
+    outcomes = together(action, jobs)
+    action.close()
+    # Then some are done, and the rest is left for the next time
+    assert 1 <= len(hubspot.requests) < 10
+    assert outcomes[0] is None
+    assert outcomes[-1] == "left out"
+
+
+def test_mistakes_are_told_at_the_start() -> None:
+    with pytest.raises(marshmallow.ValidationError):
+        make_action(HubSpot, {"token": "t", "id": "x", "base_url": "ftp://x"})
+    with pytest.raises(marshmallow.ValidationError):
+        make_action(HubSpot, {"id": "x"})
