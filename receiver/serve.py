@@ -22,7 +22,7 @@ from tiercast.errors import LedgerUnavailable, TiercastError
 TARGET = "receiver.wsgi:app"
 
 #: Threads that can wait for a body or for the ledger, in each process.
-THREADS = 128
+THREADS = 64
 
 #: Connections that each process takes at once; further ones wait in the backlog.
 CONNECTIONS = 512

@@ -19,6 +19,7 @@ from werkzeug.test import TestResponse
 from receiver.app import create_app
 from receiver.commit import Triple
 from receiver.enqueue import Enqueue
+from receiver.webhooks import Shortcut
 from tiercast.config.model import Source
 from tiercast.errors import LedgerError, LedgerFull, LedgerUnavailable
 from tiercast.ids import received_ms
@@ -75,13 +76,17 @@ def bells() -> Silent:
     return Silent()
 
 
-@pytest.fixture
-def client(store: Memory, bells: Silent) -> Iterator[FlaskClient]:
+@pytest.fixture(params=["shortcut", "flask"])
+def client(request: pytest.FixtureRequest, store: Memory, bells: Silent) -> Iterator[FlaskClient]:
+    """A client of the app as it is, and of Flask's own route: both must answer alike."""
     sources = {
         "shop": Source(name="shop", secrets=("retired", SECRET)),
         "other": Source(name="other", secrets=("other-secret",)),
     }
     app = create_app(replace(load_settings({}), max_body=LIMIT), sources, store, bells)
+    assert isinstance(app.wsgi_app, Shortcut)
+    if request.param == "flask":
+        app.wsgi_app = app.wsgi_app.flask  # type: ignore[method-assign, assignment]
     with app.test_client() as client:
         yield client
 
