@@ -140,7 +140,7 @@ class Action:
         """
         raise NotImplementedError
 
-    def perform_many(self, jobs: list[Job]) -> Iterable[tuple[Job, str | None | Exception]]:
+    def perform_many(self, jobs: list[Job]) -> Iterable[tuple[Job, str | Exception | None]]:
         """Do several in one call, where the vendor has such a call; override it to declare that.
 
         Yields (job, outcome): a text or None where it is done, or one of the exceptions of `perform`. A job that
@@ -156,6 +156,10 @@ class Action:
         """
         raise NotImplementedError
 
+    def servers(self) -> Iterable[tuple[str, int]]:
+        """The hosts and ports that `tiercast check` tries to connect to; by default none."""
+        return ()
+
     def close(self) -> None:
         """Give back connections; called when the process stops."""
 
@@ -170,10 +174,10 @@ class Action:
         return cls.confirm is not Action.confirm
 
 
-def one_by_one(action: Action, jobs: list[Job]) -> Iterator[tuple[Job, str | None | Exception]]:
+def one_by_one(action: Action, jobs: list[Job]) -> Iterator[tuple[Job, str | Exception | None]]:
     """Perform jobs singly and yield their outcomes, exceptions included: for bulk kinds whose bulk call failed."""
     for job in jobs:
         try:
             yield job, action.perform(job)
-        except Exception as error:  # noqa: BLE001 - the outcome is the exception
+        except Exception as error:
             yield job, error

@@ -105,6 +105,9 @@ class Email(Action):
             except (Permanent, RetryLater, Skip, Unknown) as error:
                 yield job, error
 
+    def servers(self) -> list[tuple[str, int]]:
+        return [(self._place.host, self._place.port)] if isinstance(self._place, Server) else []
+
     def close(self) -> None:
         if self._sessions is not None:
             self._sessions.close()
