@@ -53,7 +53,8 @@ local function content(job, delay)
   local d = call('HMGET', P .. 'd:' .. f[4], 'e', 'ty', 'at', 'us', 'src', 'f')
   return {
     job, f[1], f[2] or '0', f[3] or '0', call('HGET', P .. 'lapsed:' .. lane, job) or '0', delay or '0',
-    f[4], d[1], d[2], d[3], d[4], d[5], d[6] or '', f[5] or '', call('GET', P .. 'b:' .. f[4]) or '',
+    f[4], d[1] or '', d[2] or '', d[3] or '', d[4] or '0', d[5] or '', d[6] or '', f[5] or '',
+    call('GET', P .. 'b:' .. f[4]) or '',
   }
 end
 
