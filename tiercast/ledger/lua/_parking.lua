@@ -19,15 +19,18 @@ end
 local function order_key(action, digest) return 'o:' .. action .. ':' .. digest end
 local function once_key(action, digest) return 'c:' .. action .. ':' .. digest end
 
--- Count a family's open and bad jobs; with none open it leaves when its retention is over.
+-- Count a family's open and bad jobs; with none open, and nobody about to replay it, it leaves when its retention
+-- is over.
 local function count_family(delivery, open, bad)
   local key = P .. 'd:' .. delivery
-  local now_open = open ~= 0 and call('HINCRBY', key, 'o', open) or tonumber(call('HGET', key, 'o') or 0)
-  local now_bad = bad ~= 0 and call('HINCRBY', key, 'x', bad) or tonumber(call('HGET', key, 'x') or 0)
-  if now_open > 0 then
+  if open ~= 0 then call('HINCRBY', key, 'o', open) end
+  if bad ~= 0 then call('HINCRBY', key, 'x', bad) end
+  local f = call('HMGET', key, 'o', 'x', 's', 'again')
+  if tonumber(f[1] or 0) > 0 or f[4] then
     call('ZREM', P .. 'trim', delivery)
   else
-    call('ZADD', P .. 'trim', int(T + (now_bad > 0 and KEEP_DEAD or KEEP)), delivery)
+    local is_bad = tonumber(f[2] or 0) > 0 or f[3] == 'quarantined'
+    call('ZADD', P .. 'trim', int(T + (is_bad and KEEP_DEAD or KEEP)), delivery)
   end
 end
 

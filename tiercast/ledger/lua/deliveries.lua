@@ -49,9 +49,7 @@ local function settle_delivery(delivery, state, plan, fields)
   call('HSET', key, unpack(set))
   call('ZADD', P .. 'ix:d:' .. state, int(received(delivery)), delivery)
   index(delivery, plan)
-  if state ~= 'processed' then
-    call('ZADD', P .. 'trim', int(T + (state == 'quarantined' and KEEP_DEAD or KEEP)), delivery)
-  end
+  if state ~= 'processed' then count_family(delivery, 0, 0) end
 end
 
 local function add_job(delivery, plan, job, key)
