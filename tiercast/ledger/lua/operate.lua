@@ -93,14 +93,15 @@ end
 
 function verbs.replay()
   local key = P .. 'd:' .. request.delivery
-  local f = call('HMGET', key, 's', 'src', 'first')
+  local f = call('HMGET', key, 's', 'src', 'first', 'again')
   if not f[1] then
     if call('EXISTS', P .. 'b:' .. request.delivery) == 1 then return { 'no', 'it is queued already' } end
     return { 'no', 'there is no such delivery' }
   end
   if f[1] == 'duplicate' then return { 'no', 'it is a duplicate; replay ' .. (f[3] or 'the first') } end
   local lane = 'deliveries/' .. f[2]
-  call('HSET', key, 'again', request.again)
+  call('HSET', key, 'again', math.max(request.again, tonumber(f[4] or 0)))
+  if f[4] then return { 'ok', 'queued' } end
   call('ZREM', P .. 'trim', request.delivery)
   owe(lane, request.delivery)
   return { 'ok', 'queued' }
