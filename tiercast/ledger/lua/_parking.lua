@@ -167,10 +167,16 @@ end
 
 local function done_once(group, digest, job)
   call('HSET', P .. 'once:' .. action_of(job), digest, job)
+  local orders = {}
   for _, member in ipairs(call('ZRANGE', P .. 'p:' .. group, 0, -1)) do
     local other = string.sub(member, 38)
-    if other ~= job and call('HGET', P .. 'j:' .. other, 's') == 'parked' then supersede(other, job) end
+    if other ~= job and call('HGET', P .. 'j:' .. other, 's') == 'parked' then
+      orders[#orders + 1] = (groups_of(other))
+      supersede(other, job)
+    end
   end
+  -- Those may have been next in order groups of their own, and others waited behind them.
+  for _, order in ipairs(orders) do advance_order(order) end
 end
 
 -- A job ends: state is done, skipped, dead or uncertain. With `maybe` its effect is possible, so it keeps its
