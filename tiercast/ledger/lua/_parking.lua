@@ -155,12 +155,15 @@ local function done_in_order(group, job, created, arrival)
   if not (rank and older(created, arrival, rank)) then
     call('SET', P .. 'n:' .. group, int(created) .. ' ' .. arrival, 'EX', NEWEST)
   end
-  for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'p:' .. group, '-inf', '(' .. int(created))) do
-    local other = string.sub(member, 38)
-    if call('HGET', P .. 'j:' .. other, 's') == 'parked' then
-      supersede(other, job)
-    else
-      call('ZREM', P .. 'p:' .. group, member)
+  local found = call('ZRANGEBYSCORE', P .. 'p:' .. group, '-inf', int(created), 'WITHSCORES')
+  for i = 1, #found, 2 do
+    local member, other = found[i], string.sub(found[i], 38)
+    if tonumber(found[i + 1]) < created or string.sub(member, 1, 36) < arrival then
+      if call('HGET', P .. 'j:' .. other, 's') == 'parked' then
+        supersede(other, job)
+      else
+        call('ZREM', P .. 'p:' .. group, member)
+      end
     end
   end
 end
