@@ -5,11 +5,14 @@
 --COMMON
 --PARKING
 
--- A job that may have had its effect keeps its once place for ever.
+-- A job that may have had its effect keeps its once place for ever, and older ones of its order group end with it.
 local function forget_job(job)
-  local order, once, arrival, _, digest = groups_of(job)
+  local order, once, arrival, created, digest = groups_of(job)
   local f = call('HMGET', P .. 'j:' .. job, 's', 'm')
-  if once and (f[1] == 'uncertain' or (f[1] == 'dead' and f[2])) then done_once(once, digest, job) end
+  if f[1] == 'uncertain' or (f[1] == 'dead' and f[2]) then
+    if order then done_in_order(order, job, created, arrival) end
+    if once then done_once(once, digest, job) end
+  end
   leave(order, job, arrival)
   leave(once, job, arrival)
   if order then advance_order(order) end
