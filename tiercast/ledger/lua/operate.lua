@@ -47,6 +47,28 @@ local function start_over(job)
   return { 'ok', call('HGET', key, 's') }
 end
 
+-- One that may have had its effect keeps its once place while it is tried again, or another would be performed
+-- before it was asked whether it happened. So it stands at once, whatever its turn, or it is left as it is.
+local function stand_again(job, order, once)
+  local _, _, arrival, created = groups_of(job)
+  if superseded_by(order, nil, nil, action_of(job), created, arrival) then
+    return { 'no', 'a newer event was done, and this job may have had its effect: if it had none, drop it' }
+  end
+  if not place_free(order, job) then
+    return { 'no', 'another job of its order group is about to be performed: ask again after that' }
+  end
+  call('HSET', P .. 'j:' .. job, 'b', call('HGET', P .. 'j:' .. job, 'n') or 0)
+  forget_lapses(lane_of(job), job)
+  stand(job, order, once)
+  return { 'ok', 'owed' }
+end
+
+local function try_again(job)
+  local order, once = groups_of(job)
+  if order and once and call('GET', P .. 's:' .. once) == job then return stand_again(job, order, once) end
+  return start_over(job)
+end
+
 local verbs = {}
 
 function verbs.pause()
@@ -62,7 +84,7 @@ function verbs.resume()
 end
 
 function verbs.retry(state)
-  if state == 'dead' or state == 'skipped' or state == 'superseded' then return start_over(request.job) end
+  if state == 'dead' or state == 'skipped' or state == 'superseded' then return try_again(request.job) end
   if state == 'owed' and not held(request.job) then
     owe(lane_of(request.job), request.job)
     return { 'ok', 'owed' }
