@@ -37,6 +37,7 @@ class Settings:
     hash_key: str | None
     durability: str
     spool_dir: Path | None
+    demo_dir: Path | None
     max_body: int
     max_owed: int
     memory_share: float
@@ -59,7 +60,6 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     env = os.environ if environ is None else environ
     redis_url = _url(env, "TIERCAST_REDIS_URL", "redis://127.0.0.1:6379/0")
-    spool = env.get("TIERCAST_SPOOL_DIR", "").strip()
     return Settings(
         config=Path(env.get("TIERCAST_CONFIG") or "tiercast.toml"),
         config_named=bool(env.get("TIERCAST_CONFIG")),
@@ -69,7 +69,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         webhook_secrets=_secrets(env),
         hash_key=env.get("TIERCAST_HASH_KEY") or None,
         durability=_durability(env),
-        spool_dir=Path(spool) if spool else None,
+        spool_dir=_folder(env, "TIERCAST_SPOOL_DIR"),
+        demo_dir=_folder(env, "TIERCAST_DEMO_DIR"),
         max_body=_number(env, "TIERCAST_MAX_BODY", 256 * 1024, int, 1024, 16 * 1024 * 1024, "bytes"),
         max_owed=_number(env, "TIERCAST_MAX_OWED", 5_000_000, int, 1, 10**9, "deliveries"),
         memory_share=_number(env, "TIERCAST_MEMORY_SHARE", 0.8, float, 0.1, 0.95, "a share of the ledger's maxmemory"),
@@ -113,6 +114,11 @@ def _url(env: Mapping[str, str], name: str, default: str) -> str:
             "Example: redis://:password@redis.internal:6379/0"
         )
     return value
+
+
+def _folder(env: Mapping[str, str], name: str) -> Path | None:
+    text = env.get(name, "").strip()
+    return Path(text) if text else None
 
 
 def _secrets(env: Mapping[str, str]) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from ..event import Event
 
 if TYPE_CHECKING:
     from ..actions import Action, Values
-    from .templates import Options
     from .rules import Condition
+    from .templates import Options
 
 #: What the parts of an order or once key can be.
 OncePart = Literal["customer", "campaign", "tier", "type"]
@@ -79,10 +79,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole configuration. `path` is None for the built-in demo configuration."""
+    """The whole configuration. `path` is None for the built-in demo; `warnings` are what is allowed but odd."""
 
     path: Path | None
     sources: Mapping[str, Source]
     limits: Mapping[str, Limit]
     actions: Mapping[str, ActionSpec]
     rules: tuple[Rule, ...]
+    warnings: tuple[str, ...] = ()

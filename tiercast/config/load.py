@@ -1,0 +1,281 @@
+"""Reading the whole configuration, with every fault told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from ..actions import Action, Secret
+from ..errors import ConfigError
+from ..event import TIER_EVENTS
+from ..settings import Settings
+from .document import Document, check_keys, nearest, read_document, resolve_secret
+from .kinds import KindError, load_kind
+from .model import ActionSpec, Config, Limit, Rule
+from .rules import Condition, ConditionFault, pattern
+from .sources import NAME, NAME_EXPECTED, sources_of
+from .templates import Options
+
+_RATE = re.compile(r"([1-9][0-9]*)/([0-9]+(?:\.[0-9]+)?)?(s|sec|min|m|h|d)")
+_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_RATE_EXPECTED = "expected calls and a time, such as 100/10s, 2000/min or 100/h"
+
+#: A round of a replay is written like this behind a job's key, so no action may be called so.
+_ROUND = re.compile(r"r[0-9]+")
+
+
+class Common(Schema):
+    """What every action takes beside its kind's own options; durations are seconds."""
+
+    kind = fields.String(required=True)
+    order = fields.String(validate=validate.OneOf(["latest"]))
+    once = fields.List(
+        fields.String(validate=validate.OneOf(["customer", "campaign", "tier", "type"])),
+        validate=validate.Length(min=1),
+    )
+    rate = fields.String(validate=validate.Regexp(_RATE, error=_RATE_EXPECTED))
+    limit = fields.String()
+    concurrency = fields.Integer(strict=True, validate=validate.Range(1, 10_000))
+    batch = fields.Integer(strict=True, validate=validate.Range(1, 1000))
+    timeout = fields.Float(validate=validate.Range(0.1, 3600))
+    attempts = fields.Integer(strict=True, validate=validate.Range(1, 1000))
+    backoff = fields.Float(validate=validate.Range(0, 86400))
+    backoff_max = fields.Float(validate=validate.Range(0, 30 * 86400))
+    queue = fields.String(validate=validate.Regexp(NAME, error=NAME_EXPECTED))
+
+
+_COMMON = Common(unknown=RAISE)
+
+
+def load_config(settings: Settings) -> Config:
+    """Read the configuration file (or the demo's, where settings say so) and the kinds that it uses.
+
+    Raises:
+        ConfigError: one line for each fault, with the file, the key, and what was expected.
+    """
+    document = read_document(settings)
+    if document is None:
+        raise ConfigError(
+            f"There is no configuration file {settings.config}. Start from tiercast.example.toml, or name a file with "
+            "TIERCAST_CONFIG."
+        )
+    check_keys(document, "", document.data, ("sources", "limits", "actions", "rules"))
+    sources = sources_of(document, settings)
+    limits = _limits(document)
+    actions = _actions(document, limits)
+    rules = tuple(_rules(document, actions))
+    document.raise_faults()
+    used = {name for rule in rules for name in rule.actions}
+    warnings = [f"actions.{name}: no rule uses it" for name in actions if name not in used]
+    if not rules:
+        warnings.append("rules: there is none, so every event is ignored")
+    return Config(
+        path=document.path,
+        sources=sources,
+        limits=limits,
+        actions={name: spec for name, spec in actions.items() if spec is not None},
+        rules=rules,
+        warnings=tuple(warnings),
+    )
+
+
+def _table(document: Document, name: str) -> dict[str, Any]:
+    section = document.data.get(name, {})
+    if not isinstance(section, dict):
+        document.fault(name, f"expected tables, [{name}.NAME]")
+        return {}
+    good = {}
+    for key, value in section.items():
+        if not NAME.fullmatch(key):
+            document.fault(f"{name}.{key}", f"unusable name; {NAME_EXPECTED}")
+        elif not isinstance(value, dict):
+            document.fault(f"{name}.{key}", "expected a table")
+        else:
+            good[key] = value
+    return good
+
+
+def _limits(document: Document) -> dict[str, Limit]:
+    limits = {}
+    for name, value in _table(document, "limits").items():
+        check_keys(document, f"limits.{name}", value, ("rate",))
+        rate = value.get("rate")
+        if isinstance(rate, str) and _RATE.fullmatch(rate):
+            limits[name] = _limit(name, rate)
+        else:
+            document.fault(
+                f"limits.{name}.rate", _RATE_EXPECTED if "rate" in value else f"is missing; {_RATE_EXPECTED}"
+            )
+    return limits
+
+
+def _limit(name: str, rate: str) -> Limit:
+    found = _RATE.fullmatch(rate)
+    assert found  # noqa: S101 - validated before
+    calls, count, unit = found.groups()
+    return Limit(name=name, calls=int(calls), seconds=float(count or 1) * _SECONDS[unit])
+
+
+def _actions(document: Document, limits: Mapping[str, Limit]) -> dict[str, ActionSpec | None]:
+    """The actions by name; None for one with faults, so that a rule that names it is not wrong as well."""
+    found: dict[str, ActionSpec | None] = {}
+    for name, value in _table(document, "actions").items():
+        if _ROUND.fullmatch(name):
+            document.fault(f"actions.{name}", "a name such as r2 stands for a replay; choose another")
+        found[name] = _action(document, name, value, limits)
+    return found
+
+
+def _action(document: Document, name: str, value: Mapping[str, Any], limits: Mapping[str, Limit]) -> ActionSpec | None:
+    key = f"actions.{name}"
+    before = len(document.faults)
+    common = {k: v for k, v in value.items() if k in _COMMON.fields}
+    try:
+        common = _COMMON.load(common)
+    except ValidationError as error:
+        _note(document, key, _messages(error), ())
+    shared = common.get("limit")
+    if isinstance(shared, str) and shared not in limits:
+        document.fault(f"{key}.limit", f"there is no [limits.{shared}].{nearest(shared, limits)}")
+    try:
+        cls = load_kind(str(value.get("kind", "")))
+    except KindError as error:
+        if "kind" in value:
+            document.fault(f"{key}.kind", str(error))
+        return None
+    options = _options(document, key, cls, {k: v for k, v in value.items() if k not in _COMMON.fields})
+    if options is None or len(document.faults) > before:
+        return None
+    return _spec(document, name, cls, options, common, limits)
+
+
+def _spec(
+    document: Document,
+    name: str,
+    cls: type[Action],
+    options: Options,
+    common: dict[str, Any],
+    limits: Mapping[str, Limit],
+) -> ActionSpec | None:
+    own = [_limit(f"rate:{name}", common["rate"])] if "rate" in common else []
+    shared = [limits[common["limit"]]] if "limit" in common else []
+    fixed = {k: v for k, v in common.items() if k not in {"kind", "rate", "limit", "once"}}
+    spec = ActionSpec(
+        name=name,
+        kind=cls.kind,
+        cls=cls,
+        options=options,
+        once=tuple(common.get("once", ())),
+        limits=(*shared, *own),
+        **fixed,
+    )
+    try:
+        spec.make().close()
+    except ValueError as error:
+        document.fault(f"actions.{name}", str(error))
+        return None
+    return spec
+
+
+def _options(document: Document, key: str, cls: type[Action], found: dict[str, Any]) -> Options | None:
+    schema = cls.Options(unknown=RAISE)
+    keys = {field.data_key or name: field for name, field in schema.fields.items()}
+    base = document.path.parent if document.path else None
+    good = dict(found)
+    for name, value in found.items():
+        if isinstance(keys.get(name), Secret):
+            try:
+                good[name] = resolve_secret(value, base=base)
+            except ValueError as error:
+                document.fault(f"{key}.{name}", str(error))
+                del good[name]
+    hidden = set(found) - set(good)
+    try:
+        options = Options(schema, good)
+    except ValidationError as error:
+        messages = {k: v for k, v in _messages(error).items() if k not in hidden}
+        _note(document, key, messages, [*keys, *_COMMON.fields])
+        return None
+    return None if hidden else options
+
+
+def _messages(error: ValidationError) -> dict[str, Any]:
+    """A ValidationError's messages by field."""
+    found: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return found
+
+
+def _note(document: Document, key: str, messages: Any, known: Iterable[str]) -> None:
+    """Note marshmallow's messages as faults, in our words."""
+    if isinstance(messages, dict):
+        for name, inner in messages.items():
+            _note(document, key if name == "_schema" else f"{key}.{name}", inner, known)
+        return
+    for message in messages if isinstance(messages, list) else [messages]:
+        if isinstance(message, (dict, list)):
+            _note(document, key, message, known)
+        elif message == "Unknown field.":
+            name = key.rpartition(".")[2]
+            hint = nearest(name, known) or f" Known here: {', '.join(sorted(known))}."
+            document.fault(key, f"unknown key.{hint}")
+        elif message == "Missing data for required field.":
+            document.fault(key, "is missing")
+        else:
+            document.fault(key, _plain(str(message)))
+
+
+def _plain(message: str) -> str:
+    return message[:1].lower() + message[1:].rstrip(".") if message[:4] in {"Not ", "Must"} else message.rstrip(".")
+
+
+def _rules(document: Document, actions: Mapping[str, ActionSpec | None]) -> Iterable[Rule]:
+    section = document.data.get("rules", [])
+    if not isinstance(section, list) or not all(isinstance(rule, dict) for rule in section):
+        document.fault("rules", "expected a list of tables, [[rules]]")
+        return
+    for i, value in enumerate(section):
+        key = f"rules[{i}]"
+        check_keys(document, key, value, ("on", "when", "do"))
+        on = _on(document, f"{key}.on", value.get("on"))
+        do = _do(document, f"{key}.do", value.get("do"), actions)
+        when = value.get("when")
+        condition = None
+        if when is not None:
+            try:
+                condition = Condition(when) if isinstance(when, str) else None
+            except ConditionFault as fault:
+                document.fault(f"{key}.when", str(fault))
+            if not isinstance(when, str):
+                document.fault(f"{key}.when", "expected an expression as text")
+        yield Rule(on=on, actions=do, when=condition)
+
+
+def _on(document: Document, key: str, value: Any) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        document.fault(key, "expected an event's name, a pattern such as customer.loyalty.tier.*, or a list of them")
+        return ()
+    for name in names:
+        matches = any(pattern(name).fullmatch(known) for known in TIER_EVENTS)
+        hint = nearest_tier(name)
+        if not matches and hint and name.startswith("customer.loyalty"):
+            document.fault(key, f"no tier event is called {name}.{hint}")
+    return tuple(names)
+
+
+def nearest_tier(name: str) -> str:
+    """A hint at the tier event that may have been meant."""
+    return nearest(name, (*TIER_EVENTS, "customer.loyalty.tier.*"))
+
+
+def _do(document: Document, key: str, value: Any, actions: Mapping[str, object]) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+        document.fault(key, "expected a list of actions' names")
+        return ()
+    for name in value:
+        if name not in actions:
+            document.fault(key, f"there is no action {name}.{nearest(name, actions)}")
+    return tuple(value)
