@@ -1,0 +1,36 @@
+"""The command line. Commands stand in modules of their own, which load when they are called."""
+
+from __future__ import annotations
+
+import click
+
+from .. import __version__
+from .group import Lazy, LazyGroup
+
+COMMANDS = {
+    "up": Lazy("tiercast.up.command:up", "Run everything on this machine."),
+    "trigger": Lazy("tiercast.cli.trigger:trigger", "Post signed sample events."),
+    "check": Lazy("tiercast.cli.check:check", "Say what is wrong with the set-up."),
+    "verify": Lazy("tiercast.cli.verify:verify", "Say whether and why a signature matches."),
+    "deliveries": Lazy("tiercast.cli.deliveries:deliveries", "See and replay what arrived."),
+    "jobs": Lazy("tiercast.cli.jobs:jobs", "See, retry, drop and resolve what is owed."),
+    "lanes": Lazy("tiercast.cli.lanes:lanes", "See, pause and resume the queues of owed work."),
+    "actions": Lazy("tiercast.cli.actions:actions", "Try one action of the configuration."),
+    "kinds": Lazy("tiercast.cli.kinds:kinds", "See which kinds of action there are."),
+}
+
+
+@click.command(cls=LazyGroup, commands_at=COMMANDS)
+@click.version_option(__version__, "-V", "--version", prog_name="tiercast", message="%(prog)s %(version)s")
+def main() -> None:
+    """Turn Voucherify loyalty webhooks into emails, CRM updates and rewards.
+
+    Commands read the same environment variables and configuration file as the
+    processes do. Beside a running `tiercast up` they need neither.
+
+    \b
+    Examples:
+      tiercast trigger
+      tiercast jobs list --state dead --since 2h
+      tiercast COMMAND --help
+    """

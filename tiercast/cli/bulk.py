@@ -1,0 +1,160 @@
+"""Bulk verbs: one request of an operator for many deliveries or jobs, each carried out by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from ..ledger.model import Answer
+from . import output
+from .group import Failure
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: How many are named for each reason why they were not touched.
+_NAMED = 3
+
+#: How many reasons are shown.
+_REASONS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """What is done, in words, and to members in which states it can be done."""
+
+    name: str
+    past: str
+    noun: str
+    plural: str
+    can: Collection[str]
+
+    def count(self, number: int) -> str:
+        """So many of them."""
+        return f"{number} {self.noun if number == 1 else self.plural}"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A delivery or job that was chosen; `state` is None where there is none of that name."""
+
+    name: str
+    state: str | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of a bulk request."""
+
+    done: int = 0
+    refused: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, name: str, answer: Answer) -> None:
+        """Count one answer; reasons are grouped by what stands before their remedy."""
+        if answer.done:
+            self.done += 1
+        else:
+            self.refused.setdefault(answer.text.partition("; ")[0], []).append(f"{name}: {answer.text}")
+
+
+def carry_out(
+    verb: Verb,
+    members: Sequence[Member],
+    do: Callable[[str], Answer],
+    *,
+    by_filter: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Carry a verb out, oldest first, and say for how many it could be done and for how many not and why.
+
+    Exits with status 1 where it could be done for none of those chosen.
+    """
+    if not members:
+        _report_nothing(verb, as_json=as_json)
+        return
+    if dry_run:
+        _report_plan(verb, members, as_json=as_json)
+        return
+    if by_filter and len(members) > 1 and not yes and output.can_ask():
+        click.echo(f"{verb.count(len(members))} chosen ({_by_state(members)}).", err=True)
+        if not click.confirm(f"{verb.name.capitalize()} them?", err=True):
+            raise Failure("Nothing was changed.")
+    tally = Tally()
+    names = [member.name for member in reversed(members)]
+    output.one_by_one(names, f"{verb.name} {len(names)}", lambda name: tally.add(name, do(name)))
+    _report(verb, tally, as_json=as_json)
+
+
+def refuse_everything(verb: Verb) -> NoReturn:
+    """Neither names nor filters: nobody means everything by saying nothing."""
+    raise click.UsageError(f"Name the {verb.plural} to {verb.name}, or choose them with a filter such as --since 2h.")
+
+
+def _report_nothing(verb: Verb, *, as_json: bool) -> None:
+    if as_json:
+        output.as_json({"chosen": 0, "done": 0, "not_done": []})
+    else:
+        click.echo(f"No {verb.noun} matches; nothing to {verb.name}.")
+
+
+def _report_plan(verb: Verb, members: Sequence[Member], *, as_json: bool) -> None:
+    touched = [member for member in members if member.state in verb.can]
+    others = [member for member in members if member.state not in verb.can]
+    if as_json:
+        reasons = Counter(_why_not(member) for member in others)
+        not_done = [{"reason": reason, "count": count} for reason, count in reasons.items()]
+        output.as_json({"chosen": len(members), "would_do": len(touched), "not_done": not_done})
+        return
+    states = f" ({_by_state(touched)})" if touched else ""
+    click.echo(f"Would {verb.name} {verb.count(len(touched))}{states}. Nothing was changed.")
+    for reason, count in Counter(_why_not(member) for member in others).items():
+        click.echo(f"Would leave {verb.count(count)}: {reason}.")
+
+
+def _why_not(member: Member) -> str:
+    return "there is no such" if member.state is None else f"state {member.state}"
+
+
+def _by_state(members: Iterable[Member]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in Counter(member.state for member in members).most_common())
+
+
+def _report(verb: Verb, tally: Tally, *, as_json: bool) -> None:
+    failed = sum(map(len, tally.refused.values()))
+    if as_json:
+        not_done = [{"reason": reason, "count": len(names)} for reason, names in tally.refused.items()]
+        output.as_json({"chosen": tally.done + failed, "done": tally.done, "not_done": not_done})
+    else:
+        if tally.done or not failed:
+            click.echo(f"{verb.past.capitalize()} {verb.count(tally.done)}.")
+        for line in _refusals(verb, tally):
+            click.echo(line, err=True)
+    if not tally.done:
+        click.get_current_context().exit(1)
+
+
+def _refusals(verb: Verb, tally: Tally) -> Iterable[str]:
+    for reason, names in list(tally.refused.items())[:_REASONS]:
+        yield f"Not {verb.past} {verb.count(len(names))}: {output.plain(reason)}"
+        for name in names[:_NAMED]:
+            yield f"  {output.plain(name)}"
+        if len(names) > _NAMED:
+            yield f"  and {len(names) - _NAMED} more"
+    if len(tally.refused) > _REASONS:
+        yield f"and {len(tally.refused) - _REASONS} more reasons"
+
+
+def options(command: F) -> F:
+    """Give a command what all bulk verbs take."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--dry-run", is_flag=True, help="Only say how many it would touch."),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,1 @@
+"""What `tiercast check` looks at, one subject a module."""

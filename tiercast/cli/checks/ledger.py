@@ -1,0 +1,76 @@
+"""Checks the ledger: its server, its settings, and what waits in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import redis
+
+from ...config.model import Config
+from ...errors import LedgerError, LedgerUnsuited
+from ...ledger import Ledger, examine, keys, open_ledger, prepare
+from ...ledger.model import LaneInfo
+from ...ledger.reading import Reader
+from ...settings import Settings
+from ..context import place
+from ..lanes import configured
+from .finding import Finding, error, ok, warning
+
+
+def check_ledger(settings: Settings, config: Config | None) -> Iterator[Finding]:
+    """Look at the ledger without changing it; lanes are compared with the configuration, where there is one."""
+    ledger = open_ledger(settings, role="operator")
+    where = place(settings.redis_url)
+    try:
+        yield from _check_server(ledger, settings, where)
+        # A ledger that nobody has used yet is left so: what begins it also chooses its hash key.
+        if ledger.client.exists(ledger.key("meta")):
+            reader = Reader(ledger, prepare(ledger, settings))
+            yield from _check_lanes(reader.lanes(), config)
+    except LedgerUnsuited as unsuited:
+        yield error("ledger", str(unsuited))
+    except (LedgerError, redis.RedisError) as fault:
+        yield error("ledger", f"it does not answer at {where} ({type(fault).__name__}). Is TIERCAST_REDIS_URL right?")
+    finally:
+        ledger.client.close()
+
+
+def _check_server(ledger: Ledger, settings: Settings, where: str) -> Iterator[Finding]:
+    found = examine(ledger, settings)
+    for text in found.errors:
+        yield error("ledger", text)
+    for text in found.warnings:
+        yield warning("ledger", text)
+    if found.errors:
+        return
+    ledger.ping()
+    used, limit = _memory(ledger)
+    room = f", {used * 100 // limit} % of its memory used" if limit else ""
+    yield ok("ledger", f"answers at {where}, durability {settings.durability}{room}")
+
+
+def _memory(ledger: Ledger) -> tuple[int, int]:
+    info = cast("dict[str, int]", ledger.client.info("memory"))
+    return int(info["used_memory"]), int(info.get("maxmemory", 0))
+
+
+def _check_lanes(lanes: list[LaneInfo], config: Config | None) -> Iterator[Finding]:
+    known = None if config is None else configured(config)
+    for lane in lanes:
+        if known is not None and lane.name not in known:
+            yield from _left(lane)
+        elif lane.paused:
+            yield warning(lane.name, f"paused ({lane.reason}), {lane.owed} owed; tiercast lanes resume {lane.name}")
+        elif lane.reason:
+            yield warning(lane.name, f"put off: {lane.reason}; {lane.owed} owed")
+
+
+def _left(lane: LaneInfo) -> Iterator[Finding]:
+    if not lane.owed:
+        return
+    what = "action" if lane.name.startswith(keys.JOBS) else "source"
+    text = f"{lane.owed} owed, but the configuration has no such {what}: they wait until it has."
+    if what == "action":
+        text += f" To give them up: tiercast jobs drop --action {lane.name.removeprefix(keys.JOBS)}"
+    yield warning(lane.name, text)

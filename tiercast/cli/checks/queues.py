@@ -1,0 +1,70 @@
+"""Checks the broker, and that workers hear every Celery queue that bells ring on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from celery import Celery
+
+from ...bells import QUEUE, celery_config
+from ...config.model import Config
+from ...settings import Settings
+from .finding import Finding, error, ok, warning
+
+#: Seconds to wait for the broker, and for workers to answer.
+_TIMEOUT = 2.0
+_ANSWER = 1.0
+
+
+def check_queues(settings: Settings, config: Config | None) -> Iterator[Finding]:
+    """Ask the workers which queues they hear."""
+    app = Celery("tiercast-check", set_as_current=False)
+    app.conf.update(celery_config(settings))
+    app.conf.update(
+        broker_connection_timeout=_TIMEOUT,
+        broker_transport_options={"socket_connect_timeout": _TIMEOUT, "socket_timeout": _TIMEOUT, "max_retries": 0},
+    )
+    where = _where(settings.broker_url)
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=_TIMEOUT)
+            answers = app.control.inspect(timeout=_ANSWER, connection=connection).active_queues() or {}
+    except Exception as fault:  # each broker's library raises errors of its own
+        yield error("broker", f"it does not answer at {where} ({type(fault).__name__}). Is TIERCAST_BROKER_URL right?")
+        return
+    finally:
+        app.close()
+    yield ok("broker", f"answers at {where}")
+    yield from _compare(_wanted(config), answers)
+
+
+def _wanted(config: Config | None) -> dict[str, list[str]]:
+    """The queues that bells ring on, each with the actions that name it."""
+    wanted: dict[str, list[str]] = {QUEUE: []}
+    for spec in config.actions.values() if config else ():
+        if spec.queue:
+            wanted.setdefault(spec.queue, []).append(spec.name)
+    return wanted
+
+
+def _compare(wanted: dict[str, list[str]], answers: dict[str, list[dict[str, Any]]]) -> Iterator[Finding]:
+    if not answers:
+        yield warning("workers", "no worker answers: what arrives is stored, and waits until one runs.")
+        return
+    yield ok("workers", f"{len(answers)} answered")
+    heard = {queue["name"] for queues in answers.values() for queue in queues}
+    for queue, actions in wanted.items():
+        if queue not in heard:
+            whose = f" (of {', '.join(actions)})" if actions else ""
+            yield error(
+                f"queue {queue}", f"no worker hears it{whose}. Start one with: celery -A worker worker -Q {queue}"
+            )
+
+
+def _where(url: str) -> str:
+    """The broker's kind, host and port, without what may be secret in the address."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2] or parts.path
+    return f"{parts.scheme}://{host}"

@@ -1,0 +1,146 @@
+"""What commands share: settings, configuration and ledger, each opened when it is first needed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from ..errors import ConfigError, LedgerUnavailable
+from ..local import environment
+
+if TYPE_CHECKING:
+    from ..config.model import Config, Source
+    from ..ledger import Ledger
+    from ..ledger.operating import Operator
+    from ..ledger.reading import Reader
+    from ..settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """The ledger, open."""
+
+    ledger: Ledger
+    reader: Reader
+    operator: Operator
+
+
+class Context:
+    """One call of a command."""
+
+    @cached_property
+    def environ(self) -> dict[str, str]:
+        """Our own environment and, beneath it, that of a `tiercast up` on this machine."""
+        return environment()
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings; raises SettingsError."""
+        from ..settings import load_settings
+
+        return load_settings(self.environ)
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration; raises ConfigError."""
+        from ..config import load_config
+
+        return load_config(self.settings)
+
+    @cached_property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources with their secrets, without loading any kind; raises ConfigError."""
+        from ..config import load_sources
+
+        return load_sources(self.settings)
+
+    @cached_property
+    def config_if_any(self) -> Config | ConfigError:
+        """The configuration, or why there is none: for commands that do without."""
+        try:
+            return self.config
+        except ConfigError as error:
+            return error
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Opened]:
+        """Open the ledger; rings for what became due when the command is through.
+
+        Raises:
+            LedgerUnavailable, LedgerUnsuited: with what to do about it.
+        """
+        import redis
+
+        from ..ledger import open_ledger, prepare
+        from ..ledger.operating import Operator
+        from ..ledger.reading import Reader
+        from ..ledger.store import _translate
+
+        lanes: dict[str, None] = {}
+        ledger = open_ledger(self.settings, role="operator")
+        try:
+            reader = Reader(ledger, prepare(ledger, self.settings))
+            yield Opened(ledger=ledger, reader=reader, operator=Operator(ledger, lambda more: lanes.update(_set(more))))
+        except redis.RedisError as error:
+            raise self._explained(_translate(error)) from error
+        except LedgerUnavailable as error:
+            raise self._explained(error) from error
+        finally:
+            ledger.client.close()
+        self._ring(lanes)
+
+    def _explained(self, error: Exception) -> Exception:
+        if not isinstance(error, LedgerUnavailable):
+            return error
+        return LedgerUnavailable(
+            f"{error}, at {place(self.settings.redis_url)}. Is Tiercast running? Start it with `tiercast up`, or say "
+            "where its ledger is with TIERCAST_REDIS_URL."
+        )
+
+    def _ring(self, lanes: Iterable[str]) -> None:
+        """Ring if that is quickly done: the workers' timer rings for what time has made due anyway."""
+        known = self.config_if_any if lanes else None
+        if known is None or isinstance(known, ConfigError):
+            return
+        from ..bells import publisher
+
+        # Whatever a broker's library raises, the work is owed and the timer rings for it.
+        with contextlib.suppress(Exception):
+            ring = publisher(self.settings, lambda lane: queue_of(known, lane))
+            for lane in lanes:
+                ring(lane)
+
+
+#: Hands the context to a command, as its first argument.
+pass_context = click.make_pass_decorator(Context, ensure=True)
+
+
+def queue_of(config: Config, lane: str) -> str:
+    """The Celery queue that a lane's bells ring on."""
+    from ..bells import QUEUE
+    from ..ledger import keys
+
+    action = config.actions.get(lane.removeprefix(keys.JOBS)) if lane.startswith(keys.JOBS) else None
+    return (action.queue if action else None) or QUEUE
+
+
+def place(url: str) -> str:
+    """The host and port of an address, without what may be secret in it."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return f"{parts.hostname or 'localhost'}:{port or 6379}"
+
+
+def _set(lanes: Iterable[str]) -> dict[str, None]:
+    return dict.fromkeys(lanes)

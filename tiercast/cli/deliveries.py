@@ -1,0 +1,247 @@
+"""`tiercast deliveries`: see what arrived and what became of it, and replay it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from ..event import Event, Json, customer_ids
+from ..ledger.model import DeliveryInfo, DeliveryState, JobInfo
+from ..ledger.reading import Filter, Reader
+from . import bulk, output
+from .bulk import Member, Verb
+from .choosing import SHOWN, FoundDelivery, event_of, filters, find_deliveries, is_empty
+from .context import Context, pass_context
+from .group import Failure
+from .output import Column
+from .times import age, iso
+
+_COLUMNS = (
+    Column(title="DELIVERY"),
+    Column(title="AGE", right=True),
+    Column(title="STATE"),
+    Column(title="TYPE", shrink="middle", least=14),
+    Column(title="REASON", shrink="end", least=4),
+)
+
+_REPLAY = Verb(
+    name="replay",
+    past="replayed",
+    noun="delivery",
+    plural="deliveries",
+    can={DeliveryState.PROCESSED, DeliveryState.IGNORED, DeliveryState.TEST, DeliveryState.QUARANTINED},
+)
+
+
+@click.group()
+def deliveries() -> None:
+    """See what arrived and what became of it, and replay it.
+
+    A delivery is one authenticated request. Its states:
+
+    \b
+      queued       stored, not read yet
+      processed    read; its jobs are on record
+      ignored      no rule for its event
+      duplicate    its event was told before
+      test         a preview from Voucherify's dashboard
+      quarantined  authentic, but it cannot be read; its reason says why
+
+    \b
+    Examples:
+      tiercast deliveries list --state quarantined
+      tiercast deliveries replay --state ignored --since 2h
+    """
+
+
+@deliveries.command("list")
+@filters(DeliveryState)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: all that match, unless --limit.")
+@pass_context
+def list_(context: Context, which: Filter, as_json: bool) -> None:
+    """List deliveries, newest first.
+
+    \b
+    Examples:
+      tiercast deliveries list --customer ines.okafor@example.com
+      tiercast deliveries list --state quarantined --since 2h --json
+    """
+    with context.opened() as ledger:
+        if as_json:
+            found = find_deliveries(ledger.reader, which)
+            output.list_as_json("deliveries", (as_dict(each.info) for each in found))
+            return
+        limit = which.limit or SHOWN
+        rows = list(find_deliveries(ledger.reader, replace(which, limit=limit + 1)))
+    if not rows:
+        click.echo(_nothing(which))
+        return
+    output.print_table(_COLUMNS, (_row(each) for each in rows[:limit]))
+    if len(rows) > limit:
+        output.note(f"{limit} newest shown; --limit N for more.")
+
+
+@deliveries.command()
+@click.argument("delivery", metavar="ID")
+@click.option("--body", is_flag=True, help="Print the raw bytes as they arrived, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@pass_context
+def show(context: Context, delivery: str, body: bool, as_json: bool) -> None:
+    """Show one delivery: state, reason, event, jobs.
+
+    \b
+    Examples:
+      tiercast deliveries show 0198a3c4-7d1e-7a52-b3f0-5f2a9c1d4e6b
+      tiercast deliveries show 0198a3c4-7d1e-7a52-b3f0-5f2a9c1d4e6b --body
+    """
+    with context.opened() as ledger:
+        info = ledger.reader.delivery(delivery)
+        if info is None:
+            raise Failure(
+                f"There is no delivery {output.plain(delivery)}. Settled ones leave after TIERCAST_KEEP_DAYS; "
+                "see what there is with `tiercast deliveries list`."
+            )
+        raw = ledger.reader.body(delivery)
+        jobs = [job for key in info.jobs if (job := ledger.reader.job(key))]
+    if body:
+        if raw is None:
+            raise Failure(f"The body of delivery {delivery} is no longer kept.")
+        click.echo(raw, nl=False)
+        return
+    event = event_of(info, raw)
+    if as_json:
+        output.as_json(as_dict(info) | _more(info, raw, event, jobs))
+        return
+    output.print_facts(_facts(info, raw, event))
+    if jobs:
+        click.echo()
+        output.print_table(_JOB_COLUMNS, ((job.key, job.state, job.attempts, job.text) for job in jobs))
+
+
+_JOB_COLUMNS = (
+    Column(title="JOB", shrink="middle", least=24),
+    Column(title="STATE"),
+    Column(title="TRIES", right=True),
+    Column(title="RESULT OR REASON", shrink="end", least=16),
+)
+
+
+@deliveries.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@filters(DeliveryState)
+@click.option("--again", is_flag=True, help="Also do again what is done, under keys that end in :r2, :r3.")
+@bulk.options
+@pass_context
+def replay(
+    context: Context, ids: tuple[str, ...], which: Filter, again: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Read settled deliveries anew, with today's rules.
+
+    Adds the jobs that are missing; what is done stays done, unless --again.
+    Choose deliveries by id or by filters. Of duplicates, replay the first.
+
+    \b
+    Examples:
+      tiercast deliveries replay 0198a3c4-7d1e-7a52-b3f0-5f2a9c1d4e6b
+      tiercast deliveries replay --state quarantined --since 3d --dry-run
+    """
+    if ids and not is_empty(which):
+        raise click.UsageError("Give ids or filters, not both.")
+    if not ids and is_empty(which) and which.limit is None:
+        bulk.refuse_everything(_REPLAY)
+    with context.opened() as ledger:
+        members = list(_members(ledger.reader, ids, which))
+        bulk.carry_out(
+            _REPLAY,
+            members,
+            lambda id: ledger.operator.replay(id, again=again),
+            by_filter=not ids,
+            dry_run=dry_run,
+            yes=yes,
+            as_json=as_json,
+        )
+
+
+def _members(reader: Reader, ids: tuple[str, ...], which: Filter) -> Iterator[Member]:
+    if not ids:
+        yield from (Member(each.info.id, each.info.state) for each in find_deliveries(reader, which))
+        return
+    known = {info.id: info.state for info in reader.by_id(ids)}
+    # Bulk verbs start with the last, so that the oldest of a listing comes first.
+    yield from (Member(id, known.get(id)) for id in reversed(dict.fromkeys(ids)))
+
+
+def as_dict(info: DeliveryInfo) -> dict[str, Any]:
+    """A delivery as listings print it."""
+    return {
+        "id": info.id,
+        "source": info.source,
+        "state": str(info.state),
+        "event_id": info.event_id,
+        "type": info.type,
+        "received_at": iso(info.received_ms),
+        "reason": _reason(info),
+    }
+
+
+def _reason(info: DeliveryInfo) -> str | None:
+    if info.first and not info.reason:
+        return f"the same event as delivery {info.first}"
+    return info.reason or None
+
+
+def _row(found: FoundDelivery) -> tuple[object, ...]:
+    info = found.info
+    return (info.id, age(info.received_ms), info.state, info.type, _reason(info))
+
+
+def _nothing(which: Filter) -> str:
+    if is_empty(which):
+        return "No deliveries yet. Send a sample event with `tiercast trigger`."
+    return "No delivery matches. Try fewer filters, or a longer time with --since."
+
+
+def _named(thing: Json | None) -> str | None:
+    parts = [thing.get("id"), thing.get("name")] if thing else []
+    return " ".join(part for part in parts if isinstance(part, str)) or None
+
+
+def _facts(info: DeliveryInfo, raw: bytes | None, event: Event | None) -> list[tuple[str, object]]:
+    facts: list[tuple[str, object]] = [
+        ("delivery", info.id),
+        ("source", info.source),
+        ("state", info.state),
+        ("reason", _reason(info)),
+        ("received", iso(info.received_ms)),
+        ("settled", iso(info.settled_ms)),
+        ("bytes", "no longer kept" if raw is None else len(raw)),
+        ("form", info.form),
+        ("event", info.event_id),
+        ("type", info.type),
+        ("happened", info.at),
+    ]
+    if event:
+        facts += [
+            ("customer", customer_ids(event).id),
+            ("campaign", _named(event.campaign)),
+            ("tier", _named(event.tier)),
+            ("before", _named(event.previous_tier)),
+        ]
+    return facts
+
+
+def _more(info: DeliveryInfo, raw: bytes | None, event: Event | None, jobs: list[JobInfo]) -> dict[str, Any]:
+    return {
+        "settled_at": iso(info.settled_ms),
+        "bytes": None if raw is None else len(raw),
+        "form": info.form,
+        "at": info.at,
+        "first": info.first,
+        "customer_id": customer_ids(event).id if event else None,
+        "jobs": [
+            {"key": job.key, "state": str(job.state), "attempts": job.attempts, "reason": job.text} for job in jobs
+        ],
+    }

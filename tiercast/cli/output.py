@@ -1,0 +1,156 @@
+"""What commands print: one JSON document, aligned tables, marks. Notes and progress go to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import click
+
+_COLOURS = {
+    "done": "green",
+    "processed": "green",
+    "dead": "red",
+    "quarantined": "red",
+    "uncertain": "yellow",
+    "paused": "yellow",
+}
+
+#: What stands between two columns.
+_GAP = "  "
+
+#: The width of a terminal that does not tell.
+_WIDTH = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table. `shrink` says where a cell is cut that a terminal has no room for."""
+
+    title: str
+    right: bool = False
+    shrink: Literal["no", "end", "middle"] = "no"
+    least: int = 8
+
+
+def as_json(document: Any) -> None:
+    """Print one JSON document, and nothing else."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def list_as_json(name: str, items: Iterable[Mapping[str, Any]]) -> None:
+    """Print `{name: [...]}` as one document, an item a line, without holding all of them."""
+    click.echo(f'{{"{name}": [', nl=False)
+    separator = "\n"
+    for item in items:
+        click.echo(separator + json.dumps(item), nl=False)
+        separator = ",\n"
+    click.echo("]}" if separator == "\n" else "\n]}")
+
+
+def note(text: str) -> None:
+    """Say something beside the output, on standard error."""
+    click.echo(text, err=True)
+
+
+def is_terminal() -> bool:
+    """Whether a person reads standard output."""
+    return sys.stdout.isatty()
+
+
+def can_ask() -> bool:
+    """Whether somebody can answer a question."""
+    return sys.stdin.isatty()
+
+
+def plain(text: object) -> str:
+    """Text for one line of a terminal: what others sent can move no cursor and set no colour."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
+    """Print an aligned table: cut to the terminal's width, whole where no person reads it."""
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns if is_terminal() else None
+    for line in table(columns, rows, width=width, ellipsis=ellipsis()):
+        click.echo(line)
+
+
+def table(
+    columns: Sequence[Column], rows: Iterable[Sequence[object]], *, width: int | None, ellipsis: str = "…"
+) -> Iterator[str]:
+    """Lay out a table with a line of titles; None in a cell is empty. `width` None means as wide as need be."""
+    cells = [["" if cell is None else plain(cell) for cell in row] for row in rows]
+    widths = [max([len(column.title), *(len(row[i]) for row in cells)]) for i, column in enumerate(columns)]
+    if width is not None:
+        _fit(columns, widths, width)
+    titles = [column.title for column in columns]
+    for number, row in enumerate([titles, *cells]):
+        parts = []
+        for cell, column, size in zip(row, columns, widths, strict=True):
+            text = cut(cell, size, middle=column.shrink == "middle", ellipsis=ellipsis)
+            last = column is columns[-1]
+            text = text.rjust(size) if column.right else text if last else text.ljust(size)
+            parts.append(_coloured(text) if number else text)
+        yield _GAP.join(parts).rstrip()
+
+
+def _fit(columns: Sequence[Column], widths: list[int], width: int) -> None:
+    """Take what is too much from cells that are cut at their end, then from those cut in the middle."""
+    for how in ("end", "middle"):
+        for i in reversed(range(len(columns))):
+            excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+            if excess > 0 and columns[i].shrink == how:
+                widths[i] = max(min(widths[i], columns[i].least), widths[i] - excess)
+
+
+def cut(text: str, size: int, *, middle: bool = False, ellipsis: str = "…") -> str:
+    """Shorten a text to `size` characters, at its end or in its middle."""
+    if len(text) <= size:
+        return text
+    room = max(0, size - len(ellipsis))
+    tail = room // 2 if middle else 0
+    return (text[: room - tail] + ellipsis + (text[-tail:] if tail else ""))[:size]
+
+
+def _coloured(padded: str) -> str:
+    colour = _COLOURS.get(padded.strip())
+    return click.style(padded, fg=colour) if colour else padded
+
+
+def can_show(text: str) -> bool:
+    """Whether standard output's encoding has these characters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def ellipsis() -> str:
+    """What stands for text that was cut."""
+    return "…" if can_show("…") else "..."
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, aligned, one a line; None and empty values are left out."""
+    kept = [(name, plain(value)) for name, value in facts if value not in (None, "")]
+    width = max((len(name) for name, _ in kept), default=0)
+    for name, value in kept:
+        click.echo(f"{name.ljust(width)}  {_coloured(value)}")
+
+
+def one_by_one(items: Sequence[str], label: str, do: Callable[[str], None]) -> None:
+    """Do something to each item; a person at a terminal sees how far it is."""
+    shown = sys.stderr.isatty() and len(items) > 1 and os.environ.get("TERM") != "dumb"
+    if not shown:
+        for item in items:
+            do(item)
+        return
+    with click.progressbar(items, label=label, file=sys.stderr, width=30) as bar:
+        for item in bar:
+            do(item)
