@@ -174,7 +174,7 @@ local function done_once(group, digest, job)
   for _, member in ipairs(call('ZRANGE', P .. 'p:' .. group, 0, -1)) do
     local other = string.sub(member, 38)
     if other ~= job and call('HGET', P .. 'j:' .. other, 's') == 'parked' then
-      orders[#orders + 1] = (groups_of(other))
+      orders[#orders + 1] = groups_of(other) or nil
       supersede(other, job)
     end
   end
