@@ -91,7 +91,7 @@ class Stack:
     def start_web(self, name: str = "web") -> None:
         """Start a receiver and wait until it can store."""
         self.start(name, "receiver", "--port", str(self.port), "--workers", "1")
-        wait_for(self._is_ready)
+        wait_for(lambda: self._log_of_running(name) is not None and self._is_ready())
 
     def start_worker(self, name: str = "worker", *, concurrency: int = 2, queues: str = "tiercast") -> None:
         """Start a worker and wait until it hears bells."""
@@ -99,7 +99,7 @@ class Stack:
             name, "celery", "-A", "worker", "worker", "--concurrency", str(concurrency), "-Q", queues,
             "--hostname", f"{name}@test", "--without-mingle", "--without-gossip", "--loglevel", "INFO",
         )  # fmt: skip
-        wait_for(lambda: " ready." in self.log(name), seconds=60)
+        wait_for(lambda: " ready." in self._log_of_running(name), seconds=60)
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM, *, wait: float = 30.0) -> int:
         """Stop a process by its id and wait for its end."""
@@ -119,6 +119,11 @@ class Stack:
         """What a process has printed so far."""
         path = self.folder / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    def _log_of_running(self, name: str) -> str:
+        """The log of a process that is to be running."""
+        assert self.processes[name].poll() is None, self.log(name)
+        return self.log(name)
 
     def __enter__(self) -> Self:
         self.server.start()
@@ -143,7 +148,8 @@ class Stack:
     ) -> httpx.Response:
         """Post a body, signed with the source's secret unless another signature is given."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"x-voucherify-signature": sign(raw, SECRET) if signature is None else signature}
+        header = (sign(raw, SECRET) if signature is None else signature).encode()
+        headers = {b"x-voucherify-signature": header}
         url = f"http://127.0.0.1:{self.port}/webhooks/{source}"
         return httpx.post(url, content=raw, headers=headers, timeout=20, trust_env=False)
 
