@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -74,10 +76,15 @@ class EmbeddedServer:
         """The server's log file."""
         return self.folder / "valkey.log"
 
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / "valkey.pid"
+
     def command(self) -> list[str]:
         """The command line that starts it."""
         command = [find_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
         command += ["--logfile", str(self.log), "--maxmemory-policy", "noeviction", "--daemonize", "no"]
+        command += ["--pidfile", str(self._pid_file)]
         for name, value in self._settings.items():
             command += [f"--{name.replace('_', '-')}", value]
         return command
@@ -89,8 +96,14 @@ class EmbeddedServer:
             EmbeddedError: it ended or did not answer in time; the message ends with its log.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._end_forsaken()
+        # A session of its own, so that a Ctrl-C for us reaches it only after those who still write to it.
         self.process = subprocess.Popen(
-            self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         self.wait()
 
@@ -135,6 +148,27 @@ class EmbeddedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _end_forsaken(self) -> None:
+        """End a server that an earlier owner of this folder left behind when it was killed.
+
+        Two servers must never write one append-only file. The port in the process's title tells it from another
+        process that has got its number since.
+        """
+        try:
+            pid = int(self._pid_file.read_text())
+            title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        except (OSError, ValueError):
+            return
+        if b"valkey-server" not in title and b"redis-server" not in title:
+            return
+        deadline = time.monotonic() + _START
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+            while time.monotonic() < deadline:
+                os.kill(pid, 0)
+                time.sleep(0.05)
+            raise EmbeddedError(f"Process {pid}, a server that still runs on {self.folder}, does not stop.")
 
     def _log_end(self) -> str:
         try:

@@ -67,6 +67,7 @@ class Desk:
         self._busy = 0
         self._mean: float | None = None
         self._action = spec.make()
+        self._largest = 1
         self._drains = 0
         self._closing = False
 
@@ -113,6 +114,7 @@ class Desk:
                 self._running[job.held.key] = job
             chunks = self._chunks(jobs)
             self._busy += len(chunks)
+            self._largest = max(len(chunk) for chunk in chunks) if self._bulk else 1
         for chunk in chunks:
             run = self._run_batch if self._bulk else self._run_chunk
             threading.Thread(target=run, args=(chunk,), name=f"perform:{self.spec.name}", daemon=True).start()
@@ -135,7 +137,7 @@ class Desk:
 
     def is_quick(self) -> bool:
         """Whether its calls usually end so soon that a drain had better wait for them."""
-        return self._mean is None or self._mean * self._batch_now() < 0.1
+        return self._mean is None or self._mean * self._largest < 0.1
 
     def is_idle(self) -> bool:
         """Whether nothing runs and nothing awaits settling."""
@@ -204,9 +206,6 @@ class Desk:
             return min(self._batch, 10) if self._bulk else 1
         fits = max(1, int(AHEAD / max(self._mean, 1e-6)))
         return min(self._batch if self._bulk else _CHUNK, fits)
-
-    def _batch_now(self) -> int:
-        return self._portion() if self._bulk else 1
 
     def _chunks(self, jobs: list[Running]) -> list[deque[Running]]:
         """Share jobs out to the free threads: singly in turn, or in batches of the bulk call."""

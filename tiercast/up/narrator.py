@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import redis
 
 from ..errors import TiercastError
 from ..ledger.model import DeliveryInfo, DeliveryState, JobInfo, JobState
@@ -56,6 +57,8 @@ class Narrator:
         if event == "delivery.refused":
             source = fields.get("source")
             self._say(f"{_now()}  refused{f' for {source}' if source else ''}: {fields.get('reason', '')}")
+        elif event == "action.log":
+            self._say(f"          {fields.get('action', ''):<16}{'says':<10}{fields.get('message', '')}")
         elif fields.get("level") in ("error", "critical"):
             details = " ".join(f"{k}={v}" for k, v in fields.items() if k in ("error", "lane", "jobs", "remedy"))
             self._say(f"{_now()}  {process}: {event} {details}".rstrip())
@@ -72,7 +75,7 @@ class Narrator:
             try:
                 self.look()
                 away = False
-            except (TiercastError, OSError) as error:
+            except (TiercastError, redis.RedisError) as error:
                 if not away and not self._stop.is_set():
                     self._say(f"{_now()}  cannot look into the ledger ({type(error).__name__})")
                 away = True
