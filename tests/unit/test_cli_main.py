@@ -206,3 +206,9 @@ class TestLocalEnvironment:
     def test_the_same_ledger_has_the_same_environment(self, folder: Path) -> None:
         env = {"TIERCAST_DATA": str(folder), "TIERCAST_REDIS_URL": "redis://127.0.0.1:7777/0"}
         assert environment(env)["TIERCAST_WEBHOOK_SECRETS"] == "a=b"
+
+
+def test_a_wrong_command_names_the_nearest() -> None:
+    result = CliRunner().invoke(main, ["jbos"])
+    assert result.exit_code == 2
+    assert "Did you mean jobs?" in result.stderr

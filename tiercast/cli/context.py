@@ -98,9 +98,11 @@ class Context:
     def _explained(self, error: Exception) -> Exception:
         if not isinstance(error, LedgerUnavailable):
             return error
+        text = str(error)
+        where = place(self.settings.redis_url)
         return LedgerUnavailable(
-            f"{error}, at {place(self.settings.redis_url)}. Is Tiercast running? Start it with `tiercast up`, or say "
-            "where its ledger is with TIERCAST_REDIS_URL."
+            f"{text[:1].upper()}{text[1:]}, at {where}. Is Tiercast running? Start it with `tiercast up`, or say where "
+            "its ledger is with TIERCAST_REDIS_URL."
         )
 
     def _ring(self, lanes: Iterable[str]) -> None:

@@ -31,6 +31,9 @@ _OPTION_COLUMNS = (
     Column(title="", shrink="end", least=20),
 )
 
+#: The width of text.
+_WIDTH = 78
+
 _TYPES: tuple[tuple[type[fields.Field[Any]], str], ...] = (
     (Secret, "secret"),
     (fields.Boolean, "yes or no"),
@@ -101,7 +104,8 @@ def show(kind: str, as_json: bool) -> None:
         text = inspect.getdoc(cls) or ""
         output.as_json(_summary(kind, cls) | {"text": text, "options": options})
         return
-    click.echo(inspect.getdoc(cls) or "It has no description.")
+    text = inspect.getdoc(cls) or "It has no description."
+    click.echo(click.wrap_text(text, width=_WIDTH, preserve_paragraphs=True))
     click.echo()
     output.print_facts(
         [

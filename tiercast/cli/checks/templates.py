@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from ...actions import Permanent, Skip
 from ...config.model import ActionSpec, Config, Rule
+from ...config.rules import pattern
 from ...event import TIER_EVENTS, Event
 from ...samples import sample_event, variants
-from .finding import Finding, Level, error, ok, warning
+from .finding import Finding, Level, error, ok
 
 #: Cases that every configuration should bear; in the others, values are null that often are.
 _USUAL = frozenset({"an ordinary event", "top tier"})
@@ -80,22 +80,17 @@ def _render(spec: ActionSpec, case: str, event: Event) -> Rendered:
 
 
 def _leads(rule: Rule, event: Event) -> bool:
-    matches = any(fnmatchcase(event.type, _literal(pattern)) for pattern in rule.on)
+    matches = any(pattern(on).fullmatch(event.type) for on in rule.on)
     return matches and (rule.when is None or rule.when.holds(event).holds)
 
 
 def _types(rules: Iterable[Rule]) -> list[str]:
     """The types that rules name; of a pattern, the tier events that it matches, else one that it would."""
     found: dict[str, None] = {}
-    for pattern in (pattern for rule in rules for pattern in rule.on):
-        matched = [type for type in TIER_EVENTS if fnmatchcase(type, _literal(pattern))]
-        found.update(dict.fromkeys(matched or [pattern.replace("*", "any")]))
+    for on in (on for rule in rules for on in rule.on):
+        matched = [type for type in TIER_EVENTS if pattern(on).fullmatch(type)]
+        found.update(dict.fromkeys(matched or [on.replace("*", "any")]))
     return list(found)
-
-
-def _literal(pattern: str) -> str:
-    """In rules only the asterisk is special."""
-    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def _grouped(results: Iterable[Rendered]) -> dict[tuple[str, str], list[Rendered]]:
@@ -116,6 +111,3 @@ def _some(types: list[str]) -> str:
 
 def _words(fault: Exception) -> str:
     return str(fault) or type(fault).__name__
-
-
-__all__ = ["check_templates", "error", "ok", "warning"]
