@@ -11,7 +11,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from tiercast.cli import main
+from tiercast.cli import main, output
 from tiercast.embedded import EmbeddedServer
 from tiercast.event import customer_ids
 from tiercast.ids import new_delivery_id
@@ -252,6 +252,19 @@ class TestReplay:
 
         assert "Would replay 2 deliveries (1 processed, 1 ignored)" in text
         assert not story.ledger.deliveries(SOURCE, claim=Claim(token=new_token(), n=5)).lent
+
+    @pytest.mark.parametrize(("answer", "status", "owed"), [("y", 0, 2), ("n", 1, 0)])
+    def test_a_person_is_asked_when_filters_choose_several(
+        self, story: Story, run: Run, monkeypatch: pytest.MonkeyPatch, answer: str, status: int, owed: int
+    ) -> None:
+        monkeypatch.setattr(output, "can_ask", lambda: True)
+        story.tell("evcus_1")
+        story.tell("evcus_2")
+
+        result = run("deliveries", "replay", "--state", "ignored", input=f"{answer}\n", status=status)
+
+        assert "2 deliveries chosen (2 ignored)" in result.stderr
+        assert len(story.ledger.deliveries(SOURCE, claim=Claim(token=new_token(), n=5)).lent) == owed
 
     def test_a_duplicate_names_the_first(self, story: Story, run: Run) -> None:
         first = story.tell("evcus_1", "mail")

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from werkzeug.serving import make_server
 
 from receiver.app import create_app
-from tiercast.cli import main
+from tiercast.cli import main, output
 from tiercast.config.model import Source
 from tiercast.embedded import EmbeddedServer, free_port
 from tiercast.event import is_envelope
@@ -161,6 +161,15 @@ class TestTrigger:
         assert "--yes" in result.stderr
         assert stored(opened) == []
 
+    @pytest.mark.parametrize(("answer", "status", "arrived"), [("y", 0, 1), ("n", 1, 0), ("", 1, 0)])
+    def test_a_person_is_asked(
+        self, run: Run, opened: Ledger, monkeypatch: pytest.MonkeyPatch, answer: str, status: int, arrived: int
+    ) -> None:
+        monkeypatch.setattr(output, "can_ask", lambda: True)
+        result = run("trigger", input=f"{answer}\n", status=status)
+        assert "crm (webhook). Go on?" in result.stderr
+        assert len(stored(opened)) == arrived
+
     def test_what_stays_here_needs_none(self, run: Run, opened: Ledger) -> None:
         run("trigger", "prolonged")
         assert len(stored(opened)) == 1
@@ -232,6 +241,14 @@ class TestCheck:
         assert "ledger: it does not answer" in result.stdout
         assert "broker: it does not answer" in result.stdout
         assert "pass-word" not in result.output
+
+
+class TestBells:
+    def test_what_became_due_is_rung_for(self, run: Run, opened: Ledger, client: redis.Redis) -> None:
+        owe(opened, "note")
+        assert client.llen("tiercast") == 0
+        run("lanes", "resume", "note")
+        assert client.llen("tiercast") == 1
 
 
 class TestLanesWithAConfiguration:

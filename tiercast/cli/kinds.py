@@ -23,14 +23,6 @@ _COLUMNS = (
     Column(title="WHAT IT DOES", shrink="end", least=20),
 )
 
-_OPTION_COLUMNS = (
-    Column(title="OPTION", shrink="middle", least=10),
-    Column(title="TYPE"),
-    Column(title="REQUIRED"),
-    Column(title="DEFAULT", shrink="end", least=8),
-    Column(title="", shrink="end", least=20),
-)
-
 #: The width of text.
 _WIDTH = 78
 
@@ -114,9 +106,10 @@ def show(kind: str, as_json: bool) -> None:
             ("bulk", f"yes, up to {cls.max_batch} jobs a call" if cls.is_bulk() else "no"),
         ]
     )
-    click.echo()
-    rows = [(o["name"], o["type"], _yes(o["required"]), o["default"], o["description"]) for o in options]
-    output.print_table(_OPTION_COLUMNS, rows)
+    formatter = click.HelpFormatter(width=_WIDTH)
+    with formatter.section("\nOptions"):
+        formatter.write_dl([(option["name"], _in_words(option)) for option in options] or [("none", "")])
+    click.echo(formatter.getvalue().rstrip())
 
 
 def _load_all() -> tuple[dict[str, type[Action]], dict[str, str]]:
@@ -145,6 +138,15 @@ def describe_options(cls: type[Action]) -> Iterator[dict[str, Any]]:
             "secret": isinstance(option, Secret),
             "description": option.metadata.get("description"),
         }
+
+
+def _in_words(option: dict[str, Any]) -> str:
+    parts = [option["type"] + (", required" if option["required"] else "")]
+    if option["default"] is not None:
+        parts.append(f"default {option['default']}")
+    if option["description"]:
+        parts.append(option["description"])
+    return "; ".join(parts)
 
 
 def _type(option: fields.Field[Any]) -> str:
