@@ -84,7 +84,7 @@ def up(port: int, console_port: int, data: Path, config: Path | None, no_sample:
         stack.callback(ledger.client.close)
         narrator = Narrator(Reader(ledger, prepare(ledger, settings)), home=Path.cwd())
         stack.callback(narrator.stop)
-        stack.enter_context(folder.environment(_shown(env)))
+        stack.enter_context(folder.environment(_shown(env) | {"TIERCAST_URL": f"http://127.0.0.1:{port}"}))
         status = _run(folder, env, loaded, narrator, port=port, sample=loaded.path is None and not no_sample)
     sys.exit(status)
 
