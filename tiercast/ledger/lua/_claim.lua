@@ -21,14 +21,20 @@ local function end_leases(lane)
   end
 end
 
--- The members of an earlier claim under this token that are still held under it.
+local function delay_until(start) return int(math.max(0, math.ceil((start - T_US) / 1000))) end
+
+-- The members of an earlier claim under this token that are still held under it, and their delays.
 local function same_again(lane, token, text)
-  local members = {}
-  for _, member in ipairs(cjson.decode(text)) do
+  local members, delays = {}, {}
+  local claimed = cjson.decode(text)
+  for i, member in ipairs(claimed.members) do
     local lease = call('HGET', P .. 'lease:' .. lane, member)
-    if lease and string.sub(lease, 1, #token + 1) == token .. ' ' then members[#members + 1] = member end
+    if lease and string.sub(lease, 1, #token + 1) == token .. ' ' then
+      members[#members + 1] = member
+      delays[#members] = delay_until(claimed.starts and tonumber(claimed.starts[i]) or T_US)
+    end
   end
-  return members
+  return members, delays
 end
 
 -- Reserve the start of one vendor call under all limits; nil when that lies beyond the horizon.
@@ -83,11 +89,14 @@ end
 -- Returns members, delays (ms until each may start), whether more is due, whether a suspect is due.
 local function lend(lane, claim)
   local text = call('GET', P .. 'claim:' .. claim.token)
-  if text then return same_again(lane, claim.token, text), {}, false, false end
+  if text then
+    local members, delays = same_again(lane, claim.token, text)
+    return members, delays, false, false
+  end
   local n = allowance(lane, claim)
   if claim.suspects then n = math.min(n, 1) end
   local picked, more, suspect = pick(lane, n, claim.suspects == true)
-  local members, delays, start = {}, {}, T_US
+  local members, delays, starts, start = {}, {}, {}, T_US
   for i, pair in ipairs(picked) do
     if claim.limits and (i - 1) % claim.per_call == 0 then
       local late
@@ -98,13 +107,14 @@ local function lend(lane, claim)
         break
       end
     end
-    members[i], delays[i] = pair[1], int(math.max(0, math.ceil((start - T_US) / 1000)))
+    members[i], delays[i], starts[i] = pair[1], delay_until(start), int(start)
     call('ZREM', P .. 'due:' .. lane, pair[1])
     call('ZADD', P .. 'held:' .. lane, int(T + claim.lease), pair[1])
     call('HSET', P .. 'lease:' .. lane, pair[1], claim.token .. ' ' .. pair[2])
   end
   if #members > 0 then
-    call('SET', P .. 'claim:' .. claim.token, cjson.encode(members), 'PX', int(claim.lease * 2))
+    local claimed = cjson.encode({ members = members, starts = claim.limits and starts or nil })
+    call('SET', P .. 'claim:' .. claim.token, claimed, 'PX', int(claim.lease * 2))
   end
   return members, delays, more and n > 0, suspect
 end
