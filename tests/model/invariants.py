@@ -1,0 +1,123 @@
+"""The promises that hold for a ledger by itself, recounted from its keys alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.model.snapshot import Fields, Snapshot
+from tests.model.world import BAD, DELIVERY_LANE, KEEP, KEEP_DEAD, LANES, SETTLED, SOURCE
+
+_INDEXED = frozenset({"parked", "skipped", "superseded", "dead", "uncertain"})
+
+
+def check(found: Snapshot) -> None:
+    """Check everything that is recounted here."""
+    _lanes(found)
+    _deliveries_stand(found)
+    _jobs_stand(found)
+    _families(found)
+    _indexes(found)
+    _groups(found)
+    _customers(found)
+
+
+def action_of(job: str) -> str:
+    """The action in a job's key; ours hold no colons."""
+    return job.split(":")[2]
+
+
+def _lanes(found: Snapshot) -> None:
+    """Held members and leases are the same, nobody waits and is held at once, and only owed ones have lapses."""
+    names = found.sets.get("lanes", {}).get("", set())
+    for lane in LANES:
+        assert not _standing(found, lane) or lane in names, f"{lane}: holds work and is in no list of lanes"
+        due, held = found.zset("due", lane), found.zset("held", lane)
+        assert set(held) == set(found.hash("lease", lane)), f"{lane}: held and lease differ"
+        assert not set(due) & set(held), f"{lane}: due and held at once"
+        assert set(found.hash("lapsed", lane)) <= set(due) | set(held), f"{lane}: ended leases of what is settled"
+
+
+def _standing(found: Snapshot, lane: str) -> set[str]:
+    return set(found.zset("due", lane)) | set(found.zset("held", lane))
+
+
+def _deliveries_stand(found: Snapshot) -> None:
+    """A delivery is in its lane while it is queued (for the first time, or again), and only then."""
+    bodies = found.names("b")
+    assert found.names("d") <= bodies, "a settled delivery lost its body"
+    queued = {id_ for id_ in bodies if not found.hash("d", id_) or "again" in found.hash("d", id_)}
+    assert queued == _standing(found, DELIVERY_LANE), "queued deliveries and the lane differ"
+
+
+def _jobs_stand(found: Snapshot) -> None:
+    """A job is in its lane while it is owed, and only then; every job belongs to a delivery that names it."""
+    jobs = found.hashes.get("j", {})
+    for lane in LANES[1:]:
+        action = lane.removeprefix("jobs/")
+        owed = {key for key, f in jobs.items() if f["s"] == "owed" and action_of(key) == action}
+        assert owed == _standing(found, lane), f"{lane}: owed jobs and the lane differ"
+    named = [f"{SOURCE}:{f['e']}:{name}" for f in found.hashes.get("d", {}).values() for name in f.get("j", "").split()]
+    assert Counter(named) == Counter(jobs.keys()), "jobs and the deliveries that name them differ"
+
+
+def _families(found: Snapshot) -> None:
+    """The counters of open and bad jobs equal a recount, and `trim` holds exactly what has nothing open."""
+    trim = found.zset("trim")
+    expected: dict[str, int] = {}
+    for id_, f in found.hashes.get("d", {}).items():
+        family = [found.hash("j", f"{SOURCE}:{f['e']}:{name}") for name in f.get("j", "").split()]
+        states = Counter(job["s"] for job in family)
+        still_open = sum(n for state, n in states.items() if state not in SETTLED)
+        bad = sum(n for state, n in states.items() if state in BAD)
+        assert int(f.get("o", 0)) == still_open, f"{id_}: counter of open jobs"
+        assert int(f.get("x", 0)) == bad, f"{id_}: counter of dead and uncertain jobs"
+        if not still_open and "again" not in f:
+            keep = KEEP_DEAD if bad or f["s"] == "quarantined" else KEEP
+            expected[id_] = max([int(f["z"]), *(int(job["z"]) for job in family)]) + keep
+    assert trim == expected, "what is to leave, and when"
+
+
+def _indexes(found: Snapshot) -> None:
+    for state in ("processed", "ignored", "duplicate", "test", "quarantined"):
+        settled = {id_ for id_, f in found.hashes.get("d", {}).items() if f["s"] == state}
+        assert set(found.zset("ix:d", state)) == settled, f"index of {state} deliveries"
+    assert found.names("ix:j") <= _INDEXED
+    for state in _INDEXED:
+        indexed = {key: int(f["z"]) for key, f in found.hashes.get("j", {}).items() if f["s"] == state}
+        assert found.zset("ix:j", state) == indexed, f"index of {state} jobs"
+
+
+def _group_names(key: str, f: Fields) -> list[str]:
+    action = action_of(key)
+    order = [f"o:{action}:{f['og']}"] if "og" in f else []
+    return order + ([f"c:{action}:{f['cg']}"] if "cg" in f else [])
+
+
+def _groups(found: Snapshot) -> None:
+    """Who has a place stands in the lane (or keeps a once place); who is unsettled is among its group's members."""
+    holders: dict[str, str] = {}
+    members: dict[str, set[str]] = {}
+    keepers: dict[str, set[str]] = {}
+    for key, f in found.hashes.get("j", {}).items():
+        keeps = f["s"] == "uncertain" or (f["s"] == "dead" and f.get("m") == "1")
+        for group in _group_names(key, f):
+            if f["s"] == "owed" or (keeps and group.startswith("c:")):
+                assert group not in holders, f"{group}: {holders[group]} and {key} side by side"
+                holders[group] = key
+            if f["s"] in ("owed", "parked"):
+                members.setdefault(group, set()).add(f"{f['ar']}/{key}")
+            elif keeps:
+                keepers.setdefault(group, set()).add(f"{f['ar']}/{key}")
+    assert found.texts.get("s", {}) == holders, "places and who stands"
+    for group in set(members) | found.names("p"):
+        listed = set(found.zset("p", group))
+        assert members.get(group, set()) <= listed, f"{group}: an unsettled job is not among its members"
+        assert listed <= members.get(group, set()) | keepers.get(group, set()), f"{group}: a settled job is left over"
+
+
+def _customers(found: Snapshot) -> None:
+    expected = {(f["c"].split()[0], id_) for id_, f in found.hashes.get("d", {}).items() if "c" in f}
+    listed = {(name, id_) for name, ids in found.scores.get("cust", {}).items() for id_ in ids}
+    assert listed == expected, "the index of customers"
+    named = {alias for f in found.hashes.get("d", {}).values() for alias in f.get("c", "").split()[1:]}
+    assert found.names("alias") == named, "other names of customers"

@@ -1,0 +1,388 @@
+"""The plain Python model: what the ledger should hold, told as simply as the design tells it.
+
+Nothing here is incremental or clever: groups are found by looking at all jobs, retention by looking at all times.
+The only thing that it does not foretell is which of several parked jobs is released; `adopt` takes the ledger's
+choice and checks that it was allowed, `assert_nobody_waits_in_vain` that none was left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from tests.model.snapshot import Snapshot
+
+SOURCE = "s"
+LEASE = 30_000
+KEEP = 7 * 86_400_000
+KEEP_DEAD = 30 * 86_400_000
+ENDED = 5
+
+SETTLED = frozenset({"done", "skipped", "superseded", "dead", "uncertain"})
+BAD = frozenset({"dead", "uncertain"})
+
+#: The actions: whether their jobs have an order group and a once group. Those with a once group are not repeatable.
+ACTIONS = {"plain": (False, False), "latest": (True, False), "once": (False, True), "both": (True, True)}
+JOB_LANES = {action: f"jobs/{action}" for action in ACTIONS}
+DELIVERY_LANE = f"deliveries/{SOURCE}"
+LANES = (DELIVERY_LANE, *JOB_LANES.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What an event says, the same in each of its copies: its id, when, and its groups."""
+
+    event: str
+    created: int
+    order: str
+    once: str
+
+
+@dataclass(slots=True)
+class Member:
+    """What can stand in a lane: `due` while it waits there, `token` and `ends` while it is held."""
+
+    due: int | None = None
+    token: str | None = None
+    ends: int = 0
+    first_due: int = 0
+    lapses: int = 0
+
+    def owe(self, due: int) -> None:
+        self.due, self.token = due, None
+
+    def lend(self, token: str, now: int) -> None:
+        assert self.due is not None
+        self.first_due, self.due, self.token, self.ends = self.due, None, token, now + LEASE
+
+    def let_go(self) -> int:
+        self.token = None
+        return self.first_due
+
+    def out(self) -> None:
+        self.due, self.token, self.lapses = None, None, 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery(Member):
+    id: str
+    fact: Fact
+    state: str = "queued"
+    again: int = 0
+    first: str | None = None
+    jobs: list[str] = field(default_factory=list)
+    changed: int = 0
+
+    @property
+    def queued(self) -> bool:
+        return self.due is not None or self.token is not None
+
+
+@dataclass(slots=True, kw_only=True)
+class Job(Member):
+    key: str
+    action: str
+    order: str | None
+    once: str | None
+    created: int
+    arrival: str
+    state: str = "parked"
+    attempts: int = 0
+    before: int = 0
+    maybe: bool = False
+    changed: int = 0
+    effects: int = 0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it is settled and yet may have had its effect."""
+        return self.state == "uncertain" or (self.state == "dead" and self.maybe)
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        return self.created, self.arrival
+
+
+class World:
+    """The ledger's contents, and what happened in the world outside."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        self.deliveries: dict[str, Delivery] = {}
+        self.jobs: dict[str, Job] = {}
+        self.marks: dict[str, str] = {}
+        self.paused: set[str] = set()
+        self.wake_at: dict[str, int] = {}
+        self.taken: dict[tuple[str, str], str] = {}
+        self.newest: dict[tuple[str, str], tuple[int, str]] = {}
+        self.effects_once: dict[tuple[str, str], int] = {}
+        self.effects_order: dict[tuple[str, str], int] = {}
+
+    # --- lanes
+
+    def members(self, lane: str) -> Iterator[tuple[str, Member]]:
+        """All that stand in a lane, with their names."""
+        if lane == DELIVERY_LANE:
+            yield from ((d.id, d) for d in self.deliveries.values() if d.queued)
+        else:
+            action = lane.removeprefix("jobs/")
+            yield from ((j.key, j) for j in self.jobs.values() if j.action == action and j.state == "owed")
+
+    def sweep(self, lane: str) -> None:
+        """Ended leases: back to their place, or poison."""
+        for _, member in list(self.members(lane)):
+            if member.token is None or member.ends > self.now:
+                continue
+            member.owe(member.first_due)
+            member.lapses += 1
+            if isinstance(member, Job):
+                member.maybe = True
+                member.attempts += 1
+            if member.lapses < ENDED:
+                continue
+            if isinstance(member, Job):
+                self.finish(member, "dead")
+            elif isinstance(member, Delivery):
+                self.settle_delivery(member, "quarantined")
+
+    def claim(self, lane: str, token: str, n: int, *, cap: int | None, suspects: bool) -> list[str]:
+        """Lend what is due; returns the names in the order in which they are lent."""
+        self.sweep(lane)
+        members = dict(self.members(lane))
+        if lane in self.paused or self.wake_at.get(lane, 0) > self.now:
+            return []
+        self.wake_at.pop(lane, None)
+        held = sum(m.token is not None for m in members.values())
+        n = max(0, min(n, n if cap is None else cap - held))
+        n = min(n, 1) if suspects else n
+        due = sorted((m.due, name) for name, m in members.items() if m.due is not None and m.due <= self.now)
+        # A suspect waits for its turn in the lane, too: it is looked for among the first only.
+        seen = due[: n + 1 + sum(m.lapses > 0 for m in members.values())]
+        lent = [name for _, name in seen if (members[name].lapses > 0) == suspects][:n]
+        for name in lent:
+            members[name].lend(token, self.now)
+        return lent
+
+    def held_under(self, lane: str, token: str) -> set[str]:
+        return {name for name, member in self.members(lane) if member.token == token}
+
+    # --- deliveries
+
+    def record(self, id_: str, fact: Fact, due: int) -> None:
+        if id_ not in self.deliveries:
+            self.deliveries[id_] = Delivery(id=id_, fact=fact, due=min(due, self.now))
+
+    def settle_delivery(self, delivery: Delivery, state: str) -> None:
+        delivery.state, delivery.again, delivery.first, delivery.changed = state, 0, None, self.now
+        delivery.out()
+
+    def process(self, delivery: Delivery, actions: Iterable[tuple[str, bool]]) -> str:
+        """Record an event with its jobs: (action, whether it is to be skipped)."""
+        fact, again = delivery.fact, delivery.again
+        mark = self.marks.get(fact.event)
+        if mark not in (None, delivery.id) and not delivery.jobs:
+            self.settle_delivery(delivery, "duplicate")
+            delivery.first = mark
+            return "duplicate"
+        self.marks[fact.event] = delivery.id
+        self.settle_delivery(delivery, "processed")
+        for action, skipped in actions:
+            self._add_job(delivery, action, again, skipped=skipped)
+        return "processed"
+
+    def _add_job(self, delivery: Delivery, action: str, again: int, *, skipped: bool) -> None:
+        key, name, rounds = f"{SOURCE}:{delivery.fact.event}:{action}", action, 1
+        while again == 2 and (known := self.jobs.get(self._round(key, rounds))) and known.state == "done":
+            rounds += 1
+        if rounds > 1:
+            key, name = self._round(key, rounds), self._round(action, rounds)
+        if key in self.jobs:
+            return
+        ordered, once = ACTIONS[action]
+        fact = delivery.fact
+        job = self.jobs[key] = Job(
+            key=key,
+            action=action,
+            order=fact.order if ordered else None,
+            once=fact.once if once and rounds == 1 else None,
+            created=fact.created,
+            arrival=delivery.id,
+        )
+        delivery.jobs.append(name)
+        if skipped:
+            self._set(job, "skipped")
+        else:
+            self.enter(job)
+
+    @staticmethod
+    def _round(text: str, number: int) -> str:
+        return text if number == 1 else f"{text}:r{number}"
+
+    def family(self, delivery: Delivery) -> list[Job]:
+        return [self.jobs[f"{SOURCE}:{delivery.fact.event}:{name}"] for name in delivery.jobs]
+
+    def leaves_at(self, delivery: Delivery) -> int | None:
+        """When a delivery's retention is over; None while anything of it is open."""
+        family = self.family(delivery)
+        if delivery.queued or any(job.state not in SETTLED for job in family):
+            return None
+        bad = delivery.state == "quarantined" or any(job.state in BAD for job in family)
+        last = max([delivery.changed, *(job.changed for job in family)])
+        return last + (KEEP_DEAD if bad else KEEP)
+
+    def trim(self, most: int) -> int:
+        times = [(at, d.id) for d in self.deliveries.values() if (at := self.leaves_at(d)) is not None]
+        gone = sorted(pair for pair in times if pair[0] <= self.now)[:most]
+        for _, id_ in gone:
+            for job in self.family(self.deliveries[id_]):
+                if job.keeps:
+                    self._reserve(job)
+                del self.jobs[job.key]
+            del self.deliveries[id_]
+        return len(gone)
+
+    # --- jobs
+
+    def group(self, job: Job, kind: str) -> list[Job]:
+        """The other jobs of its order or once group."""
+        name = getattr(job, kind)
+        if name is None:
+            return []
+        return [
+            other
+            for other in self.jobs.values()
+            if other is not job and other.action == job.action and getattr(other, kind) == name
+        ]
+
+    def _set(self, job: Job, state: str) -> None:
+        if state in SETTLED or state == "parked":
+            job.out()
+        job.state, job.changed = state, self.now
+
+    def stand(self, job: Job) -> None:
+        self._set(job, "owed")
+        job.owe(self.now)
+
+    def enter(self, job: Job) -> None:
+        """A job finds its place; one of a group is released by `adopt`, if at all."""
+        if self._is_superseded(job):
+            self._set(job, "superseded")
+        elif job.order is None and job.once is None:
+            self.stand(job)
+        else:
+            self._set(job, "parked")
+
+    def _is_superseded(self, job: Job) -> bool:
+        if job.once is not None and (job.action, job.once) in self.taken:
+            return True
+        newest = self.newest.get((job.action, job.order)) if job.order is not None else None
+        return newest is not None and job.rank < newest
+
+    def finish(self, job: Job, state: str) -> None:
+        self._set(job, state)
+        if state == "done":
+            self._reserve(job)
+
+    def _reserve(self, job: Job) -> None:
+        """An effect that happened, or may have: it takes the once place for ever, and older ones lose their point."""
+        if job.once is not None:
+            self.taken[job.action, job.once] = job.key
+            for other in self.group(job, "once"):
+                if other.state == "parked":
+                    self._set(other, "superseded")
+        if job.order is not None:
+            name = (job.action, job.order)
+            self.newest[name] = max(self.newest.get(name, job.rank), job.rank)
+            for other in self.group(job, "order"):
+                if other.state == "parked" and other.rank < job.rank:
+                    self._set(other, "superseded")
+
+    def settle(self, job: Job, verdict: str, *, wait: int, maybe: bool | None) -> None:
+        due = job.let_go()
+        if verdict == "back":
+            job.owe(due)
+            return
+        job.attempts += 1
+        job.maybe = job.maybe if maybe is None else maybe
+        if verdict == "later":
+            job.owe(self.now + wait)
+        else:
+            self.finish(job, verdict)
+
+    def retry(self, job: Job) -> bool:
+        """An operator's retry; says whether it is allowed."""
+        if job.state == "owed":
+            if job.token is None:
+                job.owe(self.now)
+                return True
+            return False
+        if job.state not in ("dead", "skipped", "superseded"):
+            return False
+        if job.keeps and job.once is not None and job.order is not None:
+            # It keeps the once place while it is asked for again, so it stands at once or not at all.
+            if self._is_superseded(job) or any(other.state == "owed" for other in self.group(job, "order")):
+                return False
+            job.before = job.attempts
+            self.stand(job)
+            return True
+        self.start_over(job)
+        return True
+
+    def start_over(self, job: Job) -> None:
+        job.before = job.attempts
+        self.enter(job)
+
+    # --- who may be released
+
+    def may_stand(self, job: Job) -> bool:
+        """Whether a parked job's places are free and its turn has come."""
+        order, once = self.group(job, "order"), self.group(job, "once")
+        if any(other.state == "owed" for other in order):
+            return False
+        if any(other.state == "owed" or other.keeps for other in once):
+            return False
+        if any(other.keeps and other.created > job.created and self._still_bars(other) for other in order):
+            return False
+        return not any(other.state == "parked" and self._goes_before(other, job) for other in order)
+
+    def _still_bars(self, keeper: Job) -> bool:
+        """Once a newer one is done, an older one that may have had its effect has nothing left to bar."""
+        newest = self.newest.get((keeper.action, keeper.order or ""))
+        return newest is None or keeper.rank >= newest
+
+    @staticmethod
+    def _goes_before(other: Job, job: Job) -> bool:
+        return (-other.created, other.arrival, other.key) < (-job.created, job.arrival, job.key)
+
+    def adopt(self, found: Snapshot, *, strict: bool) -> None:
+        """Take over which parked jobs the ledger released; `strict` unless several plans came in one step."""
+        released = [
+            job for job in self.jobs.values() if job.state == "parked" and found.hash("j", job.key).get("s") == "owed"
+        ]
+        for job in released:
+            if strict:
+                assert self.may_stand(job), f"{job.key} was released out of turn"
+            job.state, job.changed = "owed", self.now
+            job.owe(self.now)
+
+    def assert_nobody_waits_in_vain(self) -> None:
+        for job in self.jobs.values():
+            assert not (job.state == "parked" and self.may_stand(job)), f"{job.key} is parked though it may stand"
+
+    # --- the world outside
+
+    def effect(self, job: Job) -> None:
+        """The action's effect happens; the promises about it are checked here."""
+        job.effects += 1
+        if job.order is not None:
+            name = (job.action, job.order)
+            assert job.created >= self.effects_order.get(name, 0), f"{job.key} overwrote a newer one"
+            self.effects_order[name] = job.created
+        if job.once is not None:
+            group = (job.action, job.once)
+            self.effects_once[group] = self.effects_once.get(group, 0) + 1
+            assert self.effects_once[group] == 1, f"{job.key} was paid again"
+
+    def happened(self, job: Job) -> bool:
+        """What `confirm` would find under the job's key (the once key where there is one)."""
+        return self.effects_once.get((job.action, job.once), 0) > 0 if job.once is not None else job.effects > 0
