@@ -13,12 +13,17 @@ local function end_leases(lane)
     call('ZREM', held, member)
     call('HDEL', P .. 'lease:' .. lane, member)
     local count = call('HINCRBY', P .. 'lapsed:' .. lane, member, 1)
+    lapses[lane] = true
     if lapse(lane, member, count, due) then
       call('ZADD', P .. 'due:' .. lane, int(due), member)
     else
       forget_lapses(lane, member)
     end
   end
+end
+
+local function lapses_of(lane, member)
+  return any_lapsed(lane) and call('HGET', P .. 'lapsed:' .. lane, member) or '0'
 end
 
 local function delay_until(start) return int(math.max(0, math.ceil((start - T_US) / 1000))) end
@@ -69,7 +74,7 @@ end
 
 -- Due members: those whose lease never ended, or (alone) one whose lease did.
 local function pick(lane, n, suspects)
-  local lapsed = call('HLEN', P .. 'lapsed:' .. lane)
+  local lapsed = any_lapsed(lane) and call('HLEN', P .. 'lapsed:' .. lane) or 0
   local found = call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', int(T), 'WITHSCORES', 'LIMIT', 0, n + 1 + lapsed)
   local picked, more, suspect = {}, false, false
   for i = 1, #found, 2 do
@@ -97,6 +102,7 @@ local function lend(lane, claim)
   if claim.suspects then n = math.min(n, 1) end
   local picked, more, suspect = pick(lane, n, claim.suspects == true)
   local members, delays, starts, start = {}, {}, {}, T_US
+  local held, leases = {}, {}
   for i, pair in ipairs(picked) do
     if claim.limits and (i - 1) % claim.per_call == 0 then
       local late
@@ -108,11 +114,13 @@ local function lend(lane, claim)
       end
     end
     members[i], delays[i], starts[i] = pair[1], delay_until(start), int(start)
-    call('ZREM', P .. 'due:' .. lane, pair[1])
-    call('ZADD', P .. 'held:' .. lane, int(T + claim.lease), pair[1])
-    call('HSET', P .. 'lease:' .. lane, pair[1], claim.token .. ' ' .. pair[2])
+    held[2 * i - 1], held[2 * i] = int(T + claim.lease), pair[1]
+    leases[2 * i - 1], leases[2 * i] = pair[1], claim.token .. ' ' .. pair[2]
   end
   if #members > 0 then
+    call_many('ZREM', P .. 'due:' .. lane, members)
+    call_many('ZADD', P .. 'held:' .. lane, held)
+    call_many('HSET', P .. 'lease:' .. lane, leases)
     local claimed = cjson.encode({ members = members, starts = claim.limits and starts or nil })
     call('SET', P .. 'claim:' .. claim.token, claimed, 'PX', int(claim.lease * 2))
   end
@@ -136,7 +144,9 @@ local function mind_ticket(lane, claim, taken, more, suspect)
 end
 
 local function take(lane, claim)
+  flush_let_go(lane)
   end_leases(lane)
+  flush_owed()
   local members, delays, more, suspect = lend(lane, claim)
   if not claim.suspects then mind_ticket(lane, claim, #members, more, suspect) end
   return members, delays, more and 1 or 0, suspect and 1 or 0

@@ -35,19 +35,43 @@ local function ring(lane)
   bells[#bells + 1] = lane
 end
 
+-- Call a command with any number of arguments behind its key; `unpack` fails near 8,000 values.
+local function call_many(command, key, values)
+  for i = 1, #values, 4000 do
+    call(command, key, unpack(values, i, math.min(i + 3999, #values)))
+  end
+end
+
+local owed = {}
+
+-- Owe a member from now on: written, and rung for once a lane, by `flush_owed`.
+local function owe(lane, member)
+  local pairs_of = owed[lane]
+  if not pairs_of then
+    pairs_of = {}
+    owed[lane] = pairs_of
+  end
+  pairs_of[#pairs_of + 1] = int(T)
+  pairs_of[#pairs_of + 1] = member
+end
+
 local woken = {}
 
--- Owe a member from now on; `ring_woken` at the script's end rings once for each lane that got some.
-local function owe(lane, member)
-  call('ZADD', P .. 'due:' .. lane, int(T), member)
-  woken[lane] = true
+local function flush_owed()
+  for lane, pairs_of in pairs(owed) do
+    call_many('ZADD', P .. 'due:' .. lane, pairs_of)
+    woken[lane] = true
+  end
+  owed = {}
 end
 
 local function ring_if_due(lane)
   if call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', int(T), 'LIMIT', 0, 1)[1] then ring(lane) end
 end
 
+-- At a script's end: ring for the lanes that got work.
 local function ring_woken()
+  flush_owed()
   for lane in pairs(woken) do
     call('SADD', P .. 'lanes', lane)
     ring(lane)
@@ -62,16 +86,35 @@ local function put_off(lane, at, reason)
   if at > old then call('HSET', lane_key, 'wake_at', int(at), 'reason', reason) end
 end
 
--- Whether the member is held under that token; if so, let it go. Returns when it was due.
+local let_gone, leaving = {}, {}
+
+-- Whether the member is held under that token; if so, let it go (written by `flush_let_go`). Returns when it was due.
 local function let_go(lane, member, token)
+  if let_gone[member] then return nil end
   local lease = call('HGET', P .. 'lease:' .. lane, member)
   if not lease then return nil end
   local space = string.find(lease, ' ', 1, true)
   if string.sub(lease, 1, space - 1) ~= token then return nil end
-  call('HDEL', P .. 'lease:' .. lane, member)
-  call('ZREM', P .. 'held:' .. lane, member)
+  let_gone[member] = true
+  leaving[#leaving + 1] = member
   return tonumber(string.sub(lease, space + 1))
 end
 
+local function flush_let_go(lane)
+  call_many('HDEL', P .. 'lease:' .. lane, leaving)
+  call_many('ZREM', P .. 'held:' .. lane, leaving)
+  leaving = {}
+end
+
+local lapses = {}
+
+-- Whether any lease of the lane's owed members has ended: hardly ever, so asked once.
+local function any_lapsed(lane)
+  if lapses[lane] == nil then lapses[lane] = call('EXISTS', P .. 'lapsed:' .. lane) == 1 end
+  return lapses[lane]
+end
+
 -- Settled for good: forget its ended leases.
-local function forget_lapses(lane, member) call('HDEL', P .. 'lapsed:' .. lane, member) end
+local function forget_lapses(lane, member)
+  if any_lapsed(lane) then call('HDEL', P .. 'lapsed:' .. lane, member) end
+end

@@ -19,33 +19,61 @@ end
 local function order_key(action, digest) return 'o:' .. action .. ':' .. digest end
 local function once_key(action, digest) return 'c:' .. action .. ':' .. digest end
 
--- Count a family's open and bad jobs; with none open, and nobody about to replay it, it leaves when its retention
--- is over.
+local families = {}
+
+-- Note that a family has more or fewer jobs open, or dead and uncertain; written by `flush_families`.
 local function count_family(delivery, open, bad)
-  local key = P .. 'd:' .. delivery
-  if open ~= 0 then call('HINCRBY', key, 'o', open) end
-  if bad ~= 0 then call('HINCRBY', key, 'x', bad) end
-  local f = call('HMGET', key, 'o', 'x', 's', 'again')
-  if tonumber(f[1] or 0) > 0 or f[4] then
-    call('ZREM', P .. 'trim', delivery)
-  else
-    local is_bad = tonumber(f[2] or 0) > 0 or f[3] == 'quarantined'
-    call('ZADD', P .. 'trim', int(T + (is_bad and KEEP_DEAD or KEEP)), delivery)
+  local family = families[delivery]
+  if not family then
+    family = { 0, 0 }
+    families[delivery] = family
   end
+  family[1] = family[1] + open
+  family[2] = family[2] + bad
 end
 
--- Move a job to a state; `delivery` is the first one of its event.
-local function set_state(job, state, reason)
-  local f = call('HMGET', P .. 'j:' .. job, 's', 'd')
-  local old, delivery = f[1], f[2]
+-- With no job open, and nobody about to replay it, a family leaves when its retention is over.
+local function flush_families()
+  for delivery, family in pairs(families) do
+    local key = P .. 'd:' .. delivery
+    if family[2] ~= 0 then call('HINCRBY', key, 'x', family[2]) end
+    local open = family[1] ~= 0 and call('HINCRBY', key, 'o', family[1]) or tonumber(call('HGET', key, 'o') or 0)
+    if open > 0 then
+      if family[1] > 0 then call('ZREM', P .. 'trim', delivery) end
+    else
+      local f = call('HMGET', key, 'x', 's', 'again')
+      if f[3] then
+        call('ZREM', P .. 'trim', delivery)
+      else
+        local is_bad = tonumber(f[1] or 0) > 0 or f[2] == 'quarantined'
+        call('ZADD', P .. 'trim', int(T + (is_bad and KEEP_DEAD or KEEP)), delivery)
+      end
+    end
+  end
+  families = {}
+end
+
+-- Move a job to a state; `old` and `delivery` where the caller knows them, `more` are further fields to write.
+local function set_state(job, state, reason, old, delivery, more)
+  local key = P .. 'j:' .. job
+  if not delivery then
+    local f = call('HMGET', key, 's', 'd')
+    old, delivery = f[1], f[2]
+  end
   if old and INDEXED[old] then call('ZREM', P .. 'ix:j:' .. old, job) end
   if INDEXED[state] then call('ZADD', P .. 'ix:j:' .. state, int(T), job) end
-  call('HSET', P .. 'j:' .. job, 's', state, 'z', int(T))
+  local set = more or {}
+  set[#set + 1] = 's'
+  set[#set + 1] = state
+  set[#set + 1] = 'z'
+  set[#set + 1] = int(T)
   if reason then
-    call('HSET', P .. 'j:' .. job, 'r', reason)
-  else
-    call('HDEL', P .. 'j:' .. job, 'r')
+    set[#set + 1] = 'r'
+    set[#set + 1] = reason
+  elseif old then
+    call('HDEL', key, 'r')
   end
+  call('HSET', key, unpack(set))
   local open = (SETTLED[state] and 0 or 1) - ((old and not SETTLED[old]) and 1 or 0)
   local bad = (BAD[state] and 1 or 0) - ((old and BAD[old]) and 1 or 0)
   count_family(delivery, open, bad)
@@ -184,10 +212,10 @@ end
 
 -- A job ends: state is done, skipped, dead or uncertain. With `maybe` its effect is possible, so it keeps its
 -- once place and bars older ones of its order group, until an operator decides.
-local function finish(job, state, reason, maybe)
+local function finish(job, state, reason, maybe, more)
   local order, once, arrival, created, digest = groups_of(job)
   local keeps = (state == 'dead' and maybe) or state == 'uncertain'
-  set_state(job, state, reason)
+  set_state(job, state, reason, nil, nil, more)
   if not (order or once) then return end
   if state == 'done' then
     if order then done_in_order(order, job, created, arrival) end
@@ -203,11 +231,11 @@ local function finish(job, state, reason, maybe)
   if once and not keeps then advance_once(once) end
 end
 
--- Write down an attempt; returns its number.
-local function note_attempt(job, started, duration, outcome, error)
-  local key = P .. 'j:' .. job
-  local n = call('HINCRBY', key, 'n', 1)
-  call('HSET', key, 'a' .. n, started .. ' ' .. duration .. ' ' .. outcome .. (error and (' ' .. error) or ''))
-  if n > ATTEMPTS then call('HDEL', key, 'a' .. (n - ATTEMPTS)) end
-  return n
+-- The fields of an attempt, to be written with the job's others: n and a<n>.
+local function attempt_fields(job, n, started, duration, outcome, error)
+  if n > ATTEMPTS then call('HDEL', P .. 'j:' .. job, 'a' .. (n - ATTEMPTS)) end
+  return {
+    'n', n, 'a' .. n,
+    started .. ' ' .. duration .. ' ' .. outcome .. (error and (' ' .. error) or ''),
+  }
 end

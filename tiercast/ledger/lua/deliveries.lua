@@ -26,26 +26,25 @@ local function index(delivery, plan)
   for i = 2, #plan.c do call('SADD', P .. 'alias:' .. plan.c[i], customer) end
 end
 
--- Write what became of a delivery; `fields` are pairs.
+-- Write what became of a delivery; `fields` are further pairs.
 local function settle_delivery(delivery, state, plan, fields)
   local key = P .. 'd:' .. delivery
   local before = call('HMGET', key, 's', 'again')
   if before[1] then call('ZREM', P .. 'ix:d:' .. before[1], delivery) end
-  if before[2] then call('HDEL', key, 'again') end
-  local set = { 's', state, 'src', source, 'z', int(T) }
+  if before[1] or before[2] then call('HDEL', key, 'r', 'first', 'again') end
+  local set = fields or {}
+  local function add(name, value)
+    set[#set + 1] = name
+    set[#set + 1] = value
+  end
+  add('s', state)
+  add('src', source)
+  add('z', int(T))
   for _, name in ipairs({ 'ty', 'e', 'at', 'us', 'f', 'r' }) do
     local value = plan[name]
-    if value and value ~= '' then
-      set[#set + 1] = name
-      set[#set + 1] = type(value) == 'number' and int(value) or value
-    end
+    if value and value ~= '' then add(name, type(value) == 'number' and int(value) or value) end
   end
-  if plan.c and #plan.c > 0 then
-    set[#set + 1] = 'c'
-    set[#set + 1] = table.concat(plan.c, ' ')
-  end
-  for _, value in ipairs(fields or {}) do set[#set + 1] = value end
-  if before[1] then call('HDEL', key, 'r', 'first') end
+  if plan.c and #plan.c > 0 then add('c', table.concat(plan.c, ' ')) end
   call('HSET', key, unpack(set))
   call('ZADD', P .. 'ix:d:' .. state, int(received(delivery)), delivery)
   index(delivery, plan)
@@ -54,15 +53,20 @@ end
 
 local function add_job(delivery, plan, job, key)
   local set = { 'd', delivery, 'n', 0, 'us', int(plan.us), 'ar', delivery }
-  if job.og then set[#set + 1] = 'og'; set[#set + 1] = job.og end
-  if job.cg then set[#set + 1] = 'cg'; set[#set + 1] = job.cg end
-  if job.u then set[#set + 1] = 'u'; set[#set + 1] = 1 end
-  call('HSET', P .. 'j:' .. key, unpack(set))
-  if job.s then
-    set_state(key, 'skipped', job.r)
-  else
-    enter(key)
+  local function add(name, value)
+    set[#set + 1] = name
+    set[#set + 1] = value
   end
+  if job.og then add('og', job.og) end
+  if job.cg then add('cg', job.cg) end
+  if job.u then add('u', 1) end
+  if job.s then return set_state(key, 'skipped', job.r, nil, delivery, set) end
+  if not (job.og or job.cg) then
+    set_state(key, 'owed', nil, nil, delivery, set)
+    return owe('jobs/' .. action_of(key), key)
+  end
+  call('HSET', P .. 'j:' .. key, unpack(set))
+  enter(key)
 end
 
 -- The key under which an action is (still) owed for an event; nil where a job stands already.
@@ -92,16 +96,16 @@ local function process(delivery, plan, again)
     return 'duplicate', first
   end
   call('SET', mark, delivery, 'PX', int(MARK))
-  settle_delivery(delivery, 'processed', plan)
-  local names = call('HGET', P .. 'd:' .. delivery, 'j')
+  local names, added = call('HGET', P .. 'd:' .. delivery, 'j'), {}
   for _, job in ipairs(plan.jobs or {}) do
     local key, name = job_key(plan, job, again)
     if key then
       names = names and (names .. ' ' .. name) or name
-      call('HSET', P .. 'd:' .. delivery, 'j', names)
-      add_job(delivery, plan, job, key)
+      added[#added + 1] = { job, key }
     end
   end
+  settle_delivery(delivery, 'processed', plan, names and { 'j', names })
+  for _, pair in ipairs(added) do add_job(delivery, plan, pair[1], pair[2]) end
   count_family(delivery, 0, 0)
   return 'processed', ''
 end
@@ -138,9 +142,11 @@ if request.claim then
   for _, delivery in ipairs(members) do
     lent[#lent + 1] = {
       delivery, call('GET', P .. 'b:' .. delivery) or '', call('HGET', P .. 'd:' .. delivery, 'again') or '0',
-      call('HGET', P .. 'lapsed:' .. lane, delivery) or '0',
+      lapses_of(lane, delivery),
     }
   end
 end
+flush_let_go(lane)
+flush_families()
 ring_woken()
 return { settled, bells, lent, more, suspect }

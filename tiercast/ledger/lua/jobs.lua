@@ -24,25 +24,32 @@ local function settle(o)
     if o.r then call('HSET', key, 'r', o.r) end
     return true
   end
-  if o.du then note_attempt(o.k, int(T - (o.st or o.du)), int(o.du), o.o, o.r) end
+  local f = call('HMGET', key, 'n', 'm')
+  local more = o.du and attempt_fields(o.k, f[1] + 1, int(T - (o.st or o.du)), int(o.du), o.o, o.r) or {}
   if o.m == 1 then
-    call('HSET', key, 'm', 1)
-  elseif o.m == 0 then
+    more[#more + 1] = 'm'
+    more[#more + 1] = 1
+  elseif o.m == 0 and f[2] then
     call('HDEL', key, 'm')
   end
   if o.o == 'later' then
-    if o.r then call('HSET', key, 'r', o.r) end
+    if o.r then
+      more[#more + 1] = 'r'
+      more[#more + 1] = o.r
+    end
+    if #more > 0 then call('HSET', key, unpack(more)) end
     call('ZADD', P .. 'due:' .. lane, int(T + o.w), o.k)
     return true
   end
   forget_lapses(lane, o.k)
-  finish(o.k, o.o, o.r, call('HGET', key, 'm') == '1')
+  finish(o.k, o.o, o.r, o.m == 1 or (o.m == nil and f[2] == '1'), more)
   return true
 end
 
 lapse = function(_, job, count)
-  call('HSET', P .. 'j:' .. job, 'm', 1, 'r', 'the worker that held it was lost')
-  note_attempt(job, int(T), '0', 'lost', 'the worker that held it was lost')
+  local key, lost = P .. 'j:' .. job, 'the worker that held it was lost'
+  local n = call('HGET', key, 'n') + 1
+  call('HSET', key, 'm', 1, 'r', lost, unpack(attempt_fields(job, n, int(T), '0', 'lost', lost)))
   if count < ENDED then return true end
   finish(job, 'dead', 'poison: ' .. count .. ' leases ended while it was performed', true)
   return false
@@ -52,7 +59,7 @@ local function content(job, delay)
   local f = call('HMGET', P .. 'j:' .. job, 'n', 'b', 'm', 'd', 'cg')
   local d = call('HMGET', P .. 'd:' .. f[4], 'e', 'ty', 'at', 'us', 'src', 'f')
   return {
-    job, f[1], f[2] or '0', f[3] or '0', call('HGET', P .. 'lapsed:' .. lane, job) or '0', delay or '0',
+    job, f[1], f[2] or '0', f[3] or '0', lapses_of(lane, job), delay or '0',
     f[4], d[1] or '', d[2] or '', d[3] or '', d[4] or '0', d[5] or '', d[6] or '', f[5] or '',
     call('GET', P .. 'b:' .. f[4]) or '',
   }
@@ -70,8 +77,11 @@ if request.claim then
   members, delays, more, suspect = take(lane, request.claim)
   for i, job in ipairs(members) do lent[i] = content(job, delays[i]) end
 elseif #settled > 0 then
+  flush_let_go(lane)
+  flush_owed()
   if request.wake then call('HDEL', P .. 'lane:' .. lane, 'ticket') end
   ring_if_due(lane)
 end
+flush_families()
 ring_woken()
 return { settled, bells, lent, more, suspect }

@@ -136,5 +136,6 @@ if request.job then
 else
   answer = verbs[request.verb]()
 end
+flush_families()
 answer[3] = ring_woken()
 return answer

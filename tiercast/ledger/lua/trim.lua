@@ -39,5 +39,6 @@ for _, delivery in ipairs(gone) do
   call('DEL', P .. 'd:' .. delivery, P .. 'b:' .. delivery)
   call('ZREM', P .. 'trim', delivery)
 end
+flush_families()
 ring_woken()
 return { #gone, bells }
