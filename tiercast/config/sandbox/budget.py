@@ -1,0 +1,126 @@
+"""What one evaluation may cost, and what it met on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+#: Steps that one evaluation may take: loop rounds, lookups, filters, operations. About a tenth of a second.
+STEPS = 50_000
+
+#: Characters that one evaluation may write, and that any text or list it makes may have: 64 KiB.
+SIZE = 64 * 1024
+
+#: Bits of the largest number that an operation may make.
+_BITS = 4096
+
+
+class TemplateFault(Exception):
+    """An evaluation that cannot be finished. The message holds no value of the event."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """The state of one evaluation.
+
+    `left` counts steps down. `strict` is True for a condition, which comparing or calculating with null ends.
+    """
+
+    left: int = STEPS
+    strict: bool = False
+
+
+_current: ContextVar[Budget] = ContextVar("tiercast_template_budget")
+
+
+@contextmanager
+def budget(*, strict: bool = False) -> Iterator[Budget]:
+    """Give what is evaluated inside a fresh budget."""
+    fresh = Budget(strict=strict)
+    token = _current.set(fresh)
+    try:
+        yield fresh
+    finally:
+        _current.reset(token)
+
+
+def current() -> Budget:
+    """The budget of the evaluation under way."""
+    return _current.get()
+
+
+def charge(steps: int = 1) -> None:
+    """Take steps from the budget; raises TemplateFault when it is used up."""
+    state = _current.get()
+    state.left -= steps
+    if state.left < 0:
+        raise TemplateFault(f"takes more than {STEPS} steps")
+
+
+def charge_size(value: object) -> None:
+    """Take what it costs to go through a value."""
+    if isinstance(value, str):
+        charge(1 + len(value) // 64)
+    elif isinstance(value, Sized):
+        charge(1 + len(value))
+    else:
+        charge()
+
+
+def counted(items: Any) -> Iterable[Any]:
+    """Take a step for each item that a loop goes through."""
+    if not isinstance(items, Iterable):
+        raise TemplateFault("loops over something that is neither a list nor a table")
+    if not isinstance(items, Sized):
+        return _counted(iter(items))
+    charge(len(items))
+    return items
+
+
+def _counted(items: Iterator[Any]) -> Iterator[Any]:
+    for item in items:
+        charge()
+        yield item
+
+
+def bounded(value: Any) -> Any:
+    """Refuse a text, list or number that has become too large; return any other."""
+    if isinstance(value, str | list | tuple | dict):
+        check_length(len(value))
+    elif isinstance(value, int) and value.bit_length() > _BITS:
+        raise TemplateFault("makes a number that is too large")
+    return value
+
+
+def check_length(length: int) -> None:
+    """Refuse a length before the text or list is made."""
+    if length > SIZE:
+        raise TemplateFault(f"makes more than {SIZE // 1024} KiB")
+
+
+def check_bits(bits: int) -> None:
+    """Refuse a number before it is computed."""
+    if bits > _BITS:
+        raise TemplateFault("makes a number that is too large")
+
+
+def weighed(value: Any) -> Any:
+    """Take a step for each value in a list or table that the template itself makes, however deep.
+
+    Lists that hold the same list twice, many times over, are small to hold and endless to write out; this is
+    where they end.
+    """
+    bounded(value)
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list | tuple):
+            charge(len(one))
+            waiting.extend(one)
+        elif isinstance(one, dict):
+            charge(len(one))
+            waiting.extend(one.values())
+    return value

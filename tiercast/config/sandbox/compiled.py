@@ -1,0 +1,131 @@
+"""Templates and expressions, compiled once and evaluated for each event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jinja2
+from jinja2 import TemplateSyntaxError, nodes
+from jinja2.parser import Parser
+
+from ...event import Event
+from .budget import SIZE, TemplateFault, budget, check_length
+from .environment import Sandbox, sandbox
+from .null import MetNull, is_null, path_of
+from .syntax import Refused, prepare
+
+View = Mapping[str, Any]
+
+
+def view_of(event: Event) -> View:
+    """What templates see of an event."""
+    return {
+        "id": event.id,
+        "type": event.type,
+        "at": event.at,
+        "source": event.source,
+        "customer": event.customer,
+        "campaign": event.campaign,
+        "tier": event.tier,
+        "previous_tier": event.previous_tier,
+        "data": event.data,
+    }
+
+
+class Template:
+    """A text with templates in it.
+
+    Args:
+        source: the text.
+        html: True to escape what is put into it.
+
+    Raises:
+        Refused: it cannot be used.
+    """
+
+    def __init__(self, source: str, *, html: bool = False) -> None:
+        environment = sandbox(html=html)
+        with _compiling(source):
+            self._template = _compiled(environment, environment.parse(source))
+
+    def render(self, view: View) -> str:
+        """Write the text for one event.
+
+        Raises:
+            TemplateFault: it cannot be written; the message holds nothing of the event.
+        """
+        pieces: list[str] = []
+        size = 0
+        with budget(), _evaluating():
+            for piece in self._template.root_render_func(self._template.new_context({"event": view})):
+                size += len(piece)
+                check_length(size)
+                pieces.append(piece)
+        return "".join(pieces)
+
+
+class Expression:
+    """An expression such as `event.tier.points.from >= 100`.
+
+    Raises:
+        Refused: it cannot be used.
+    """
+
+    def __init__(self, source: str) -> None:
+        environment = sandbox(html=False)
+        with _compiling(source):
+            parser = Parser(environment, source, state="variable")
+            expression = parser.parse_expression()
+            if not parser.stream.eos:
+                raise Refused("goes on after the end of the expression", parser.stream.current.lineno)
+            assign = nodes.Assign(nodes.Name("result", "store", lineno=1), expression, lineno=1)
+            self._template = _compiled(environment, nodes.Template([assign], lineno=1))
+
+    def holds(self, view: View) -> bool:
+        """Whether it holds for one event.
+
+        Raises:
+            MetNull: it is null, or compared or calculated with null; the message is the path of that.
+            TemplateFault: it cannot be decided; the message holds nothing of the event.
+        """
+        with budget(strict=True), _evaluating():
+            context = self._template.new_context({"event": view})
+            for _ in self._template.root_render_func(context):
+                pass
+            value = context.vars["result"]
+            if is_null(value):
+                raise MetNull(path_of(value))
+            return bool(value)
+
+
+def _compiled(environment: Sandbox, tree: nodes.Template) -> jinja2.Template:
+    code = environment.compile(prepare(tree, environment))
+    return jinja2.Template.from_code(environment, code, {})
+
+
+@contextmanager
+def _compiling(source: str) -> Iterator[None]:
+    if len(source) > SIZE:
+        raise Refused(f"is longer than {SIZE // 1024} KiB", 1)
+    try:
+        yield
+    except TemplateSyntaxError as error:
+        raise Refused((error.message or "is not a template").rstrip("."), error.lineno) from None
+    except (RecursionError, MemoryError, SyntaxError):
+        # Python's own compiler gives up on about 20 nested loops and 100 nested brackets.
+        raise Refused("is nested too deeply", 1) from None
+
+
+@contextmanager
+def _evaluating() -> Iterator[None]:
+    try:
+        yield
+    except (TemplateFault, MetNull):
+        raise
+    except jinja2.UndefinedError:
+        raise TemplateFault("needs a value where the event has null; give one with | default(...)") from None
+    except Exception as error:
+        # Its text could hold a value of the event, so only its type is told.
+        raise TemplateFault(f"cannot be evaluated ({type(error).__name__})") from None
