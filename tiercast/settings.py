@@ -1,4 +1,8 @@
-"""Settings from the environment, read and validated once at the start of each process."""
+"""Settings from the environment, read and validated once at the start of each process.
+
+Two variables are validated here and read by the kind `email` itself, since they are the defaults of its options:
+`TIERCAST_EMAIL_SERVER` (`server`) and `TIERCAST_EMAIL_FROM` (`from`).
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,16 @@ from .errors import SettingsError
 #: The source that `TIERCAST_WEBHOOK_SECRETS` belongs to.
 DEFAULT_SOURCE = "voucherify"
 
-_DURABILITY = re.compile(r"written|fsync|replica:[1-9][0-9]?")
+_DURABILITY = "written|fsync|replica:[1-9][0-9]?"
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
+_REDIS_EXAMPLE = "Example: redis://:password@redis.internal:6379/0"
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+#: The shortest key of keyed hashes: they are to keep guessed emails from being recognised.
+_SHORTEST_KEY = 16
+
+#: The most characters of a wrong value that a message repeats.
+_MOST_SHOWN = 60
 
 _N = TypeVar("_N", int, float)
 
@@ -60,14 +72,15 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     env = os.environ if environ is None else environ
     redis_url = _url(env, "TIERCAST_REDIS_URL", "redis://127.0.0.1:6379/0")
+    _check_email(env)
     return Settings(
-        config=Path(env.get("TIERCAST_CONFIG") or "tiercast.toml"),
-        config_named=bool(env.get("TIERCAST_CONFIG")),
+        config=_folder(env, "TIERCAST_CONFIG") or Path("tiercast.toml"),
+        config_named=_folder(env, "TIERCAST_CONFIG") is not None,
         redis_url=redis_url,
-        broker_url=env.get("TIERCAST_BROKER_URL") or redis_url,
+        broker_url=_broker(env) or redis_url,
         prefix=_matching(env, "TIERCAST_PREFIX", "tc", r"[A-Za-z0-9_.{}-]{1,64}", "letters, digits and . _ - { }"),
         webhook_secrets=_secrets(env),
-        hash_key=env.get("TIERCAST_HASH_KEY") or None,
+        hash_key=_hash_key(env),
         durability=_durability(env),
         spool_dir=_folder(env, "TIERCAST_SPOOL_DIR"),
         demo_dir=_folder(env, "TIERCAST_DEMO_DIR"),
@@ -84,49 +97,107 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def _text(env: Mapping[str, str], name: str) -> str:
+    return env.get(name, "").strip()
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= _MOST_SHOWN else f"{value[:_MOST_SHOWN]}...")
+
+
 def _matching(env: Mapping[str, str], name: str, default: str, pattern: str, expected: str) -> str:
-    value = env.get(name, "").strip() or default
+    value = _text(env, name) or default
     if not re.fullmatch(pattern, value):
-        raise SettingsError(f"{name} is {value!r}; expected {expected}.")
+        raise SettingsError(f"{name} is {_shown(value)}; expected {expected}.")
     return value
 
 
 def _number(
     env: Mapping[str, str], name: str, default: _N, kind: Callable[[str], _N], low: float, high: float, unit: str
 ) -> _N:
-    text = env.get(name, "").strip()
+    text = _text(env, name)
     if not text:
         return default
     try:
-        value = kind(text)
+        # Python's own number forms (1_000, nan, digits of other scripts) are most likely slips.
+        value = kind(text) if _NUMBER.fullmatch(text) else None
     except ValueError:
-        raise SettingsError(f"{name} is {text!r}; expected a number ({unit}).") from None
+        value = None
+    if value is None:
+        what = "a whole number" if kind is int else "a number"
+        raise SettingsError(f"{name} is {_shown(text)}; expected {what} ({unit}).")
     if not low <= value <= high:
-        raise SettingsError(f"{name} is {text}; expected {unit} between {low:g} and {high:g}.")
+        raise SettingsError(f"{name} is {_shown(text)}; expected {unit} between {low:.12g} and {high:.12g}.")
     return value
 
 
 def _url(env: Mapping[str, str], name: str, default: str) -> str:
-    value = env.get(name, "").strip() or default
-    if urlsplit(value).scheme not in _REDIS_SCHEMES:
+    """The address of a Redis. No message repeats it: it may hold a password."""
+    value = _text(env, name) or default
+    try:
+        parts = urlsplit(value)
+        port = parts.port if parts.scheme in _REDIS_SCHEMES else None
+    except ValueError:
+        raise SettingsError(f"{name} has no usable host and port. {_REDIS_EXAMPLE}") from None
+    if parts.scheme not in _REDIS_SCHEMES:
+        raise SettingsError(f"{name} does not start with redis://, rediss:// or unix://. {_REDIS_EXAMPLE}")
+    if port == 0 or (parts.scheme == "unix" and not parts.path.strip("/")):
+        raise SettingsError(f"{name} has no usable {'path' if parts.scheme == 'unix' else 'port'}. {_REDIS_EXAMPLE}")
+    # redis-py takes database 0 where it cannot read the number.
+    if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
+        raise SettingsError(f"{name} does not end with the number of a database. {_REDIS_EXAMPLE}")
+    return value
+
+
+def _broker(env: Mapping[str, str]) -> str:
+    """The address of the broker, which may hold a password; Celery has many forms of it, all with a scheme."""
+    value = _text(env, "TIERCAST_BROKER_URL")
+    if value and not re.match(r"[a-z][a-z0-9+.-]*://", value):
         raise SettingsError(
-            f"{name} does not start with redis://, rediss:// or unix://. "
-            "Example: redis://:password@redis.internal:6379/0"
+            "TIERCAST_BROKER_URL does not start with a scheme such as redis:// or amqp://. "
+            "Example: amqp://user:password@rabbitmq.internal:5672//"
         )
     return value
 
 
 def _folder(env: Mapping[str, str], name: str) -> Path | None:
-    text = env.get(name, "").strip()
+    text = _text(env, name)
     return Path(text) if text else None
 
 
 def _secrets(env: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(part.strip() for part in env.get("TIERCAST_WEBHOOK_SECRETS", "").split(",") if part.strip())
+    found = (part.strip() for part in _text(env, "TIERCAST_WEBHOOK_SECRETS").split(","))
+    return tuple(dict.fromkeys(part for part in found if part))
+
+
+def _hash_key(env: Mapping[str, str]) -> str | None:
+    key = _text(env, "TIERCAST_HASH_KEY")
+    if key and len(key) < _SHORTEST_KEY:
+        raise SettingsError(
+            f"TIERCAST_HASH_KEY has {len(key)} characters; expected {_SHORTEST_KEY} or more. "
+            "Make one with: openssl rand -hex 32"
+        )
+    return key or None
 
 
 def _durability(env: Mapping[str, str]) -> str:
-    value = env.get("TIERCAST_DURABILITY", "").strip() or "written"
-    if not _DURABILITY.fullmatch(value):
-        raise SettingsError(f"TIERCAST_DURABILITY is {value!r}; expected written, fsync or replica:N (N from 1 to 99).")
-    return value
+    return _matching(env, "TIERCAST_DURABILITY", "written", _DURABILITY, "written, fsync or replica:N (N from 1 to 99)")
+
+
+def _check_email(env: Mapping[str, str]) -> None:
+    """Check the form of the kind `email`'s defaults, so that a message names the variable; no value is repeated."""
+    server, sender = _text(env, "TIERCAST_EMAIL_SERVER"), _text(env, "TIERCAST_EMAIL_FROM")
+    if server and not re.match(r"smtps?://[^/]|file:.", server):
+        raise SettingsError(
+            "TIERCAST_EMAIL_SERVER is no mail server; expected smtp://host, smtp://host:587, smtps://host or "
+            "file:DIRECTORY."
+        )
+    if not server.startswith("file:") and re.match(r"[a-z]+://[^/@]*:[^/@]*@", server):
+        raise SettingsError(
+            'TIERCAST_EMAIL_SERVER holds a password; give it to the action: username = "...", password = "env:NAME".'
+        )
+    if sender and len(re.findall(r"[^\s@<>,]+@[^\s@<>,]+", sender)) != 1:
+        raise SettingsError(
+            "TIERCAST_EMAIL_FROM is not exactly one address; expected rewards@shop.example or "
+            "Rewards <rewards@shop.example>."
+        )
