@@ -6,21 +6,24 @@ until its time-out. The keeper renews its lease and settles what no drain settle
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import structlog
 
-from tiercast.config.model import ActionSpec
+from tiercast.config.model import ActionSpec, Limit
 from tiercast.ledger import Ledger, keys
 from tiercast.ledger.model import Claim, HeldJob, Outcome
 
 from .attempts import Verdict, back, perform_many, perform_one
+from .threads import Threads
 
 log = structlog.get_logger()
 
@@ -30,11 +33,18 @@ THREADS = 16
 #: Seconds of work that one claim may take on for each free thread.
 AHEAD = 1.0
 
+#: Seconds of work that make a thread worth waking.
+_SHARE = 0.005
+
 #: The most jobs that one thread takes on at once where the kind has no bulk call.
 _CHUNK = 50
 
 #: Seconds that a lease must still last for an effect to begin.
 _MARGIN = 3.0
+
+#: How many verdicts are worth a round trip of their own, and how many seconds a drain lingers for that many.
+_ENOUGH = 100
+_LINGER = 0.004
 
 #: How fast the learnt duration follows: the weight of the newest observation.
 _WEIGHT = 0.2
@@ -61,6 +71,7 @@ class Desk:
         self._bulk = spec.cls.is_bulk()
         self._batch = min(spec.batch, spec.cls.max_batch) if self._bulk else 1
         self._threads = min(spec.concurrency, THREADS)
+        self._pool = Threads(f"perform:{spec.name}")
         self._changed = threading.Condition()
         self._running: dict[str, Running] = {}
         self._verdicts: list[Verdict] = []
@@ -68,6 +79,7 @@ class Desk:
         self._mean: float | None = None
         self._action = spec.make()
         self._largest = 1
+        self._enough = 1
         self._drains = 0
         self._closing = False
 
@@ -99,9 +111,13 @@ class Desk:
             token=token,
             n=n,
             cap=spec.concurrency * self._batch,
-            limits=tuple((limit.name, round(limit.seconds / limit.calls / 0.95 * 1e6)) for limit in spec.limits),
+            limits=tuple((limit.name, round(self._interval(limit) * 1e6)) for limit in spec.limits),
             per_call=self._batch,
         )
+
+    def _interval(self, limit: Limit) -> float:
+        """Seconds from one start to the next that keep within a limit, with a twentieth to spare."""
+        return limit.seconds / limit.calls / 0.95 * self.spec.cls.calls
 
     def start(self, lent: Sequence[HeldJob], claimed: float) -> None:
         """Begin to perform what was claimed at `claimed` (monotonic)."""
@@ -116,8 +132,7 @@ class Desk:
             self._busy += len(chunks)
             self._largest = max(len(chunk) for chunk in chunks) if self._bulk else 1
         for chunk in chunks:
-            run = self._run_batch if self._bulk else self._run_chunk
-            threading.Thread(target=run, args=(chunk,), name=f"perform:{self.spec.name}", daemon=True).start()
+            self._pool.run(partial(self._run_batch if self._bulk else self._run_chunk, chunk))
 
     def take(self) -> list[Verdict]:
         """What is to be settled; the caller does, or puts it back."""
@@ -131,9 +146,17 @@ class Desk:
             self._verdicts[:0] = verdicts
 
     def wait(self, timeout: float) -> bool:
-        """Wait until something is to be settled; whether it is."""
+        """Wait until something is to be settled; whether it is.
+
+        Once something is, wait a moment longer while more is running: a round trip costs as much for one as for many.
+        """
         with self._changed:
-            return self._changed.wait_for(lambda: self._verdicts or not self._running, timeout) and bool(self._verdicts)
+            self._changed.wait_for(lambda: self._verdicts or not self._running, timeout)
+            if self._verdicts and self._running:
+                self._enough = _ENOUGH
+                self._changed.wait_for(lambda: len(self._verdicts) >= _ENOUGH or not self._running, _LINGER)
+                self._enough = 1
+            return bool(self._verdicts)
 
     def is_quick(self) -> bool:
         """Whether its calls usually end so soon that a drain had better wait for them."""
@@ -208,12 +231,16 @@ class Desk:
         return min(self._batch if self._bulk else _CHUNK, fits)
 
     def _chunks(self, jobs: list[Running]) -> list[deque[Running]]:
-        """Share jobs out to the free threads: singly in turn, or in batches of the bulk call."""
+        """Share jobs out to the free threads, in batches of the bulk call or singly in turn.
+
+        Quick jobs go to few threads: more would only wait for one another.
+        """
         free = max(1, self._threads - self._busy)
         if self._bulk:
             size = max(1, min(self._batch, -(-len(jobs) // free) if len(jobs) > self._portion() else len(jobs)))
             return [deque(jobs[i : i + size]) for i in range(0, len(jobs), size)]
-        count = min(free, len(jobs))
+        worth = len(jobs) if self._mean is None else math.ceil(len(jobs) * self._mean / _SHARE)
+        count = max(1, min(free, len(jobs), worth))
         return [deque(jobs[i::count]) for i in range(count)]
 
     def _begin(self, job: Running) -> bool:
@@ -276,7 +303,8 @@ class Desk:
         job.state = "gone"
         self._running.pop(job.held.key, None)
         self._verdicts.append(verdict)
-        self._changed.notify_all()
+        if len(self._verdicts) >= self._enough or not self._running:
+            self._changed.notify_all()
 
     def _learn(self, seconds: float) -> None:
         mean = self._mean
