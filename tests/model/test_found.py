@@ -182,6 +182,26 @@ class TestGroups:
         story.settle(held, "done")
         assert story.states(1, 2) == ["superseded", "done"]
 
+    def test_one_that_may_have_happened_bars_what_is_older_by_arrival_alone(self, story: Story) -> None:
+        story.event(2, PlannedJob(action="a", order="g"))
+        held = story.hold()
+        story.event(1, PlannedJob(action="a", order="g"))
+        story.event(3, PlannedJob(action="a", order="g"))
+        story.settle(held, "uncertain")
+        assert story.states(1, 2, 3) == ["parked", "uncertain", "owed"]
+
+        story.operate("resolve", job=key(2), **{"as": "done"})
+        assert story.states(1, 2, 3) == ["superseded", "done", "owed"]
+
+    def test_one_that_may_have_paid_is_not_asked_again_over_a_newer_one_that_may_have_happened(
+        self, story: Story
+    ) -> None:
+        for number, created, once in ((1, 10, "k"), (2, 20, "other")):
+            story.event(number, PlannedJob(action="a", order="g", once=once), created=created)
+            story.settle(story.hold(), "dead", maybe=True)
+        assert not story.operate("retry", job=key(1))
+        assert story.operate("retry", job=key(2))
+
 
 class TestContent:
     def test_a_job_whose_event_has_no_time_is_lent(self, story: Story) -> None:

@@ -320,7 +320,8 @@ class World:
             return False
         if job.keeps and job.once is not None and job.order is not None:
             # It keeps the once place while it is asked for again, so it stands at once or not at all.
-            if self._is_superseded(job) or any(other.state == "owed" for other in self.group(job, "order")):
+            order = self.group(job, "order")
+            if self._is_superseded(job) or self._is_barred(job) or any(other.state == "owed" for other in order):
                 return False
             job.before = job.attempts
             self.stand(job)
@@ -341,14 +342,13 @@ class World:
             return False
         if any(other.state == "owed" or other.keeps for other in once):
             return False
-        if any(other.keeps and other.created > job.created and self._still_bars(other) for other in order):
+        if self._is_barred(job):
             return False
         return not any(other.state == "parked" and self._goes_before(other, job) for other in order)
 
-    def _still_bars(self, keeper: Job) -> bool:
-        """Once a newer one is done, an older one that may have had its effect has nothing left to bar."""
-        newest = self.newest.get((keeper.action, keeper.order or ""))
-        return newest is None or keeper.rank >= newest
+    def _is_barred(self, job: Job) -> bool:
+        """Whether a newer one of its order group may have had its effect."""
+        return any(other.keeps and other.rank > job.rank for other in self.group(job, "order"))
 
     @staticmethod
     def _goes_before(other: Job, job: Job) -> bool:

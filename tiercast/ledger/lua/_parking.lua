@@ -92,15 +92,20 @@ local function place_free(group, job)
 end
 
 -- The job of an order group that is next: the newest that waits; of equal times the one that arrived first.
--- One that may have had its effect bars those that are strictly older.
+-- One that may have had its effect bars those that are older, be it by arrival alone.
 local function newest_waiting(group)
   local top = call('ZREVRANGE', P .. 'p:' .. group, 0, 0, 'WITHSCORES')
   if not top[1] then return nil end
+  local first
   for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'p:' .. group, top[2], top[2])) do
     local job = string.sub(member, 38)
-    if call('HGET', P .. 'j:' .. job, 's') == 'parked' then return job end
+    if call('HGET', P .. 'j:' .. job, 's') == 'parked' then
+      first = first or job
+    else
+      first = nil
+    end
   end
-  return nil
+  return first
 end
 
 local function stand(job, order, once)

@@ -47,6 +47,17 @@ local function start_over(job)
   return { 'ok', call('HGET', key, 's') }
 end
 
+-- A newer job of the order group that may have had its effect; asked while the group's place is free.
+local function barred_by(order, created, arrival)
+  local found = call('ZRANGEBYSCORE', P .. 'p:' .. order, int(created), '+inf', 'WITHSCORES')
+  for i = 1, #found, 2 do
+    local other = string.sub(found[i], 38)
+    local is_newer = tonumber(found[i + 1]) > created or string.sub(found[i], 1, 36) > arrival
+    if is_newer and call('HGET', P .. 'j:' .. other, 's') ~= 'parked' then return other end
+  end
+  return nil
+end
+
 -- One that may have had its effect keeps its once place while it is tried again, or another would be performed
 -- before it was asked whether it happened. So it stands at once, whatever its turn, or it is left as it is.
 local function stand_again(job, order, once)
@@ -57,6 +68,8 @@ local function stand_again(job, order, once)
   if not place_free(order, job) then
     return { 'no', 'another job of its order group is about to be performed: ask again after that' }
   end
+  local bar = barred_by(order, created, arrival)
+  if bar then return { 'no', 'a newer job may have had its effect: decide that one first: ' .. bar } end
   call('HSET', P .. 'j:' .. job, 'b', call('HGET', P .. 'j:' .. job, 'n') or 0)
   forget_lapses(lane_of(job), job)
   stand(job, order, once)
