@@ -84,7 +84,8 @@ class Job:
     """One action owed for one event, as a kind sees it.
 
     `key` is the idempotency key, the same for each attempt. `attempt` counts from 1. `options` are the action's
-    options rendered for this event. `timeout` is how many seconds the attempt may take.
+    options rendered for this event. `timeout` is how many seconds the attempt may take. `since` is set for
+    `confirm`: seconds, on the ledger's clock, since it was noted that an attempt had ended without an answer.
     """
 
     key: str
@@ -92,6 +93,7 @@ class Job:
     attempt: int
     options: Values
     timeout: float
+    since: float | None = None
 
     def __repr__(self) -> str:
         """Name the job by its key only: the event is personal data."""
@@ -108,6 +110,11 @@ class Action:
     kind: ClassVar[str] = ""
     #: Whether performing the same job twice is harmless (the vendor recognises the key, or sets what is set).
     repeatable: ClassVar[bool] = True
+    #: What common options (`once`, `rate`, ...) are where the configuration does not name them. A configuration that
+    #: names a `limit` does without the kind's `rate`.
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    #: How many vendor calls performing one job takes as a rule: so many starts of a rate or limit it uses up.
+    calls: ClassVar[int] = 1
     #: The most jobs that one `perform_many` takes.
     max_batch: ClassVar[int] = 100
     #: Whether the effect leaves this machine (`tiercast trigger` asks before it causes one); an instance may know
@@ -152,7 +159,9 @@ class Action:
     def confirm(self, job: Job) -> bool | None:
         """Say whether an earlier attempt of this job had its effect; None for "not yet known".
 
-        Only kinds that are not repeatable and can find out override it.
+        Only kinds that are not repeatable and can find out override it. Where the effect shows with a delay,
+        `job.since` says when an absence can be believed. What it raises means "not yet known" as well; RetryLater
+        says when to ask again.
         """
         raise NotImplementedError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import structlog
@@ -73,6 +73,7 @@ class Attempt:
             attempt=self.held.attempts + 1,
             options=options,
             timeout=self._spec.timeout,
+            since=self.held.since,
         )
         if self.held.maybe and not self._action.repeatable:
             return self._confirmed(job)
@@ -86,13 +87,20 @@ class Attempt:
             happened = self._action.confirm(job)
         except Halt as halt:
             return self.judge(halt)
+        except RetryLater as later:
+            return self._asked_in_vain(_text(later), after=later.after, everyone=later.everyone)
         except Exception as error:
-            return self._ask_later(f"could not find out whether it happened: {_text(error)}")
+            return self._asked_in_vain(_text(error))
         if happened is None:
-            return self._ask_later("not yet known whether it happened")
+            return self._ask_later("not yet known whether it happened", maybe=None)
         if happened:
             return Verdict(self._outcome("done", "confirmed: an earlier attempt had done it", maybe=False))
         return job
+
+    def _asked_in_vain(self, reason: str, *, after: float | None = None, everyone: bool = False) -> Verdict:
+        text = f"could not find out whether it happened: {reason}"
+        verdict = self._ask_later(text, after=after, maybe=None)
+        return replace(verdict, put_off=(after or self._backoff(), text)) if everyone else verdict
 
     def judge(self, answer: str | Exception | None) -> Verdict:
         """What the kind's answer, or its exception, means."""
@@ -126,16 +134,20 @@ class Attempt:
     def _again(self, reason: str, *, after: float | None = None, maybe: bool | None = None) -> Outcome:
         if self.held.tries + 1 >= self._spec.attempts:
             return self._outcome("dead", f"{self._spec.attempts} attempts failed; the last: {reason}", maybe=maybe)
-        wait = self._backoff() if after is None else after + random.uniform(0, 1)  # noqa: S311
-        return self._outcome("later", reason, wait=wait, maybe=maybe)
+        return self._outcome("later", reason, wait=self._pause(after), maybe=maybe)
 
-    def _ask_later(self, reason: str) -> Verdict:
+    def _ask_later(self, reason: str, *, after: float | None = None, maybe: bool | None = True) -> Verdict:
+        """Owed again, to be confirmed first; `maybe` is None where no new attempt could have had an effect."""
         if self.held.tries + 1 >= self._spec.attempts:
             return self._uncertain(reason)
-        return Verdict(self._outcome("later", reason, wait=self._backoff(), maybe=True))
+        return Verdict(self._outcome("later", reason, wait=self._pause(after), maybe=maybe))
 
     def _uncertain(self, reason: str) -> Verdict:
         return Verdict(self._outcome("uncertain", f"{reason}; decide it: tiercast jobs resolve", maybe=True))
+
+    def _pause(self, after: float | None) -> float:
+        """Seconds until the next attempt: what was asked for, or else the backoff."""
+        return self._backoff() if after is None else after + random.uniform(0, 1)  # noqa: S311
 
     def _backoff(self) -> float:
         """Seconds until the next attempt: exponential, with full jitter."""

@@ -27,7 +27,8 @@ milliseconds of the server's own clock unless a line says otherwise.
     m:<source>:<event id>   string  first delivery of that event; expires 30 days after it was last seen
 
     j:<job>                 hash    s state, d first delivery, n attempts, b attempts before the last retry by an
-                                    operator, m 1 when an effect is possible, r result or reason, z when it changed,
+                                    operator, m 1 when an effect is possible, mt when that was noted last, r result
+                                    or reason, z when it changed,
                                     og order group, cg once group, ar arrival (delivery that carried it),
                                     u 1 when order could not apply, a<n> attempt n: "<started> <duration> <outcome>
                                     <error>" (the last 20)

@@ -77,8 +77,8 @@ class HeldJob:
     """A job under our lease, with the head and the raw body of its event.
 
     `attempts` counts those made, `tries` those since an operator last asked to retry; `maybe` says that an earlier
-    attempt may have had its effect; `delay` is seconds until it may start (rate limits); `once` is the digest of
-    its once group.
+    attempt may have had its effect, `since` how many seconds ago that was noted last; `delay` is seconds until it
+    may start (rate limits); `once` is the digest of its once group.
     """
 
     key: str
@@ -97,6 +97,7 @@ class HeldJob:
     form: str
     once: str | None
     body: bytes = field(repr=False)
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

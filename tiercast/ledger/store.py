@@ -307,7 +307,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _held_job(row: list[bytes], token: str) -> HeldJob:
-    key, n, before, maybe, lapses, delay, delivery, event, kind, at, created, source, form, once, body = row
+    key, n, before, maybe, lapses, delay, delivery, event, kind, at, created, source, form, once, body, since = row
     return HeldJob(
         key=_text(key),
         token=token,
@@ -325,4 +325,5 @@ def _held_job(row: list[bytes], token: str) -> HeldJob:
         form=_text(form),
         once=_text(once) or None,
         body=body,
+        since=int(since) / 1000 if since else None,
     )

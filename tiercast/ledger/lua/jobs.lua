@@ -6,7 +6,8 @@
 --   outcome is {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
 --    m 1 effect possible | 0 known not to be, st started ms before now, du duration ms}.
 -- Returns {[settled job, ...], bells, [[job, attempts, attempts before retry, maybe, ended leases, delay,
---   delivery, event id, type, at, created, source, form, once digest, body], ...], more, suspect}.
+--   delivery, event id, type, at, created, source, form, once digest, body, ms since an effect became possible or
+--   empty], ...], more, suspect}.
 --COMMON
 --PARKING
 --CLAIM
@@ -27,10 +28,9 @@ local function settle(o)
   local f = call('HMGET', key, 'n', 'm')
   local more = o.du and attempt_fields(o.k, f[1] + 1, int(T - (o.st or o.du)), int(o.du), o.o, o.r) or {}
   if o.m == 1 then
-    more[#more + 1] = 'm'
-    more[#more + 1] = 1
+    for _, value in ipairs({ 'm', 1, 'mt', int(T) }) do more[#more + 1] = value end
   elseif o.m == 0 and f[2] then
-    call('HDEL', key, 'm')
+    call('HDEL', key, 'm', 'mt')
   end
   if o.o == 'later' then
     if o.r then
@@ -49,19 +49,19 @@ end
 lapse = function(_, job, count)
   local key, lost = P .. 'j:' .. job, 'the worker that held it was lost'
   local n = call('HGET', key, 'n') + 1
-  call('HSET', key, 'm', 1, 'r', lost, unpack(attempt_fields(job, n, int(T), '0', 'lost', lost)))
+  call('HSET', key, 'm', 1, 'mt', int(T), 'r', lost, unpack(attempt_fields(job, n, int(T), '0', 'lost', lost)))
   if count < ENDED then return true end
   finish(job, 'dead', 'poison: ' .. count .. ' leases ended while it was performed', true)
   return false
 end
 
 local function content(job, delay)
-  local f = call('HMGET', P .. 'j:' .. job, 'n', 'b', 'm', 'd', 'cg')
+  local f = call('HMGET', P .. 'j:' .. job, 'n', 'b', 'm', 'd', 'cg', 'mt')
   local d = call('HMGET', P .. 'd:' .. f[4], 'e', 'ty', 'at', 'us', 'src', 'f')
   return {
     job, f[1], f[2] or '0', f[3] or '0', lapses_of(lane, job), delay or '0',
     f[4], d[1] or '', d[2] or '', d[3] or '', d[4] or '0', d[5] or '', d[6] or '', f[5] or '',
-    call('GET', P .. 'b:' .. f[4]) or '',
+    call('GET', P .. 'b:' .. f[4]) or '', f[6] and int(T - tonumber(f[6])) or '',
   }
 end
 

@@ -119,7 +119,7 @@ end
 function verbs.resolve(state)
   if state ~= 'uncertain' then return { 'no', 'it is ' .. state .. ', not uncertain' } end
   if request.as == 'retry' then
-    call('HDEL', P .. 'j:' .. request.job, 'm')
+    call('HDEL', P .. 'j:' .. request.job, 'm', 'mt')
     return start_over(request.job)
   end
   finish(request.job, 'done', 'resolved by an operator', false)
