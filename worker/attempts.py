@@ -85,22 +85,22 @@ class Attempt:
             return self._uncertain("an earlier attempt ended without an answer")
         try:
             happened = self._action.confirm(job)
-        except Halt as halt:
-            return self.judge(halt)
-        except RetryLater as later:
-            return self._asked_in_vain(_text(later), after=later.after, everyone=later.everyone)
         except Exception as error:
-            return self._asked_in_vain(_text(error))
+            return self._asked_in_vain(error)
         if happened is None:
             return self._ask_later("not yet known whether it happened", maybe=None)
         if happened:
             return Verdict(self._outcome("done", "confirmed: an earlier attempt had done it", maybe=False))
         return job
 
-    def _asked_in_vain(self, reason: str, *, after: float | None = None, everyone: bool = False) -> Verdict:
-        text = f"could not find out whether it happened: {reason}"
-        verdict = self._ask_later(text, after=after, maybe=None)
-        return replace(verdict, put_off=(after or self._backoff(), text)) if everyone else verdict
+    def _asked_in_vain(self, error: Exception) -> Verdict:
+        if isinstance(error, Halt):
+            return self.judge(error)
+        text = f"could not find out whether it happened: {_text(error)}"
+        if not isinstance(error, RetryLater):
+            return self._ask_later(text, maybe=None)
+        verdict = self._ask_later(text, after=error.after, maybe=None)
+        return replace(verdict, put_off=(error.after or self._backoff(), text)) if error.everyone else verdict
 
     def judge(self, answer: str | Exception | None) -> Verdict:
         """What the kind's answer, or its exception, means."""
