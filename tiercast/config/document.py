@@ -49,19 +49,25 @@ def read_document(settings: Settings) -> Document | None:
     """
     path = settings.config
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         if settings.config_named:
             raise ConfigError(
                 f"There is no configuration file {path} (TIERCAST_CONFIG). Name one that exists."
             ) from None
         return _demo(settings)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        # The error's own text would show a byte of the file, which may hold what is nobody's business.
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}: line {line} is no UTF-8; save the file in that encoding") from None
     try:
         return Document(path, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: no valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: no valid TOML: it is nested too deeply") from None
 
 
 def _demo(settings: Settings) -> Document | None:

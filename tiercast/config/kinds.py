@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+import marshmallow
 
 from ..actions import Action
 from .document import nearest
@@ -44,6 +48,10 @@ def load_kind(text: str) -> type[Action]:
 
 def _imported(kind: str, place: str) -> object:
     module, _, name = place.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        # As the `celery` command does, so that each command finds a kind that stands beside the configuration file.
+        sys.path.append(here)
     try:
         found: object = importlib.import_module(module)
         for part in name.split("."):
@@ -58,4 +66,6 @@ def _checked(kind: str, found: object) -> type[Action]:
         raise KindError(f"kind {kind} is no class derived from tiercast.actions.Action")
     if not found.kind:
         raise KindError(f'kind {kind} has no name: give the class {found.__name__} an attribute kind = "..."')
+    if not (inspect.isclass(found.Options) and issubclass(found.Options, marshmallow.Schema)):
+        raise KindError(f"kind {kind}: its Options are no marshmallow schema; derive them from Action.Options")
     return found

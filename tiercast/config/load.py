@@ -10,16 +10,17 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from ..actions import Action, Secret
 from ..errors import ConfigError
-from ..event import TIER_EVENTS
 from ..settings import Settings
 from .document import Document, check_keys, nearest, read_document, resolve_secret
+from .events import event_fault
 from .kinds import KindError, load_kind
 from .model import ActionSpec, Config, Limit, Rule
-from .rules import Condition, ConditionFault, pattern
+from .rules import Condition, ConditionFault
 from .sources import NAME, NAME_EXPECTED, sources_of
 from .templates import Options
 
-_RATE = re.compile(r"([1-9][0-9]*)/([0-9]+(?:\.[0-9]+)?)?(s|sec|min|m|h|d)")
+#: Calls, and a time that is not zero.
+_RATE = re.compile(r"([1-9][0-9]{0,8})/((?=[0-9.]*[1-9])[0-9]{1,6}(?:\.[0-9]{1,3})?)?(s|sec|min|m|h|d)")
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _RATE_EXPECTED = "expected calls and a time, such as 100/10s, 2000/min or 100/h"
 
@@ -68,18 +69,25 @@ def load_config(settings: Settings) -> Config:
     actions = _actions(document, limits)
     rules = tuple(_rules(document, actions))
     document.raise_faults()
-    used = {name for rule in rules for name in rule.actions}
-    warnings = [f"actions.{name}: no rule uses it" for name in actions if name not in used]
-    if not rules:
-        warnings.append("rules: there is none, so every event is ignored")
+    specs = {name: spec for name, spec in actions.items() if spec is not None}
     return Config(
         path=document.path,
         sources=sources,
         limits=limits,
-        actions={name: spec for name, spec in actions.items() if spec is not None},
+        actions=specs,
         rules=rules,
-        warnings=tuple(warnings),
+        warnings=tuple(_warnings(limits, specs, rules)),
     )
+
+
+def _warnings(limits: Mapping[str, Limit], actions: Mapping[str, ActionSpec], rules: Iterable[Rule]) -> Iterable[str]:
+    """What is allowed, but most likely not meant."""
+    used = {name for rule in rules for name in rule.actions}
+    yield from (f"actions.{name}: no rule uses it" for name in actions if name not in used)
+    limiting = {limit.name for spec in actions.values() for limit in spec.limits}
+    yield from (f"limits.{name}: no action uses it" for name in limits if name not in limiting)
+    if not rules:
+        yield "rules: there is none, so every event is ignored"
 
 
 def _table(document: Document, name: str) -> dict[str, Any]:
@@ -96,6 +104,12 @@ def _table(document: Document, name: str) -> dict[str, Any]:
         else:
             good[key] = value
     return good
+
+
+def _names(document: Document, name: str) -> Iterable[str]:
+    """The names of a section's tables, also of those with faults."""
+    section = document.data.get(name, {})
+    return section if isinstance(section, dict) else ()
 
 
 def _limits(document: Document) -> dict[str, Limit]:
@@ -138,16 +152,18 @@ def _action(document: Document, name: str, value: Mapping[str, Any], limits: Map
     except ValidationError as error:
         _note(document, key, _messages(error), ())
     shared = common.get("limit")
-    if isinstance(shared, str) and shared not in limits:
-        document.fault(f"{key}.limit", f"there is no [limits.{shared}].{nearest(shared, limits)}")
+    if isinstance(shared, str) and shared not in _names(document, "limits"):
+        document.fault(f"{key}.limit", f"there is no [limits.{shared}].{nearest(shared, _names(document, 'limits'))}")
     try:
         cls = load_kind(str(value.get("kind", "")))
     except KindError as error:
-        if "kind" in value:
+        if isinstance(value.get("kind"), str):
             document.fault(f"{key}.kind", str(error))
         return None
     options = _options(document, key, cls, {k: v for k, v in value.items() if k not in _COMMON.fields})
-    if options is None or len(document.faults) > before:
+    # A limit that has a fault of its own was told there.
+    unlimited = "limit" in common and shared not in limits
+    if options is None or unlimited or len(document.faults) > before:
         return None
     return _spec(document, name, cls, options, common, limits)
 
@@ -172,10 +188,19 @@ def _spec(
         limits=(*shared, *own),
         **fixed,
     )
+    if spec.backoff > spec.backoff_max:
+        document.fault(f"actions.{name}.backoff", f"is longer than backoff_max, which is {spec.backoff_max:g} seconds")
+        return None
     try:
         spec.make().close()
     except ValueError as error:
         document.fault(f"actions.{name}", str(error))
+        return None
+    except Exception as error:
+        # A kind of somebody's own; what it raises may show an option's value.
+        document.fault(
+            f"actions.{name}", f"its kind {cls.kind} cannot be made with these options: {type(error).__name__}"
+        )
         return None
     return spec
 
@@ -183,6 +208,10 @@ def _spec(
 def _options(document: Document, key: str, cls: type[Action], found: dict[str, Any]) -> Options | None:
     schema = cls.Options(unknown=RAISE)
     keys = {field.data_key or name: field for name, field in schema.fields.items()}
+    taken = sorted(keys.keys() & _COMMON.fields.keys())
+    if taken:
+        document.fault(f"{key}.kind", f"its Options have {', '.join(taken)}, which every action has; rename them there")
+        return None
     base = document.path.parent if document.path else None
     good = dict(found)
     for name, value in found.items():
@@ -224,7 +253,22 @@ def _note(document: Document, key: str, messages: Any, known: Iterable[str]) -> 
         elif message == "Missing data for required field.":
             document.fault(key, "is missing")
         else:
-            document.fault(key, _plain(str(message)))
+            document.fault(key, _plain(str(message)) + _found(document, key))
+
+
+def _found(document: Document, key: str) -> str:
+    """What stands at a key, as far as it can be shown: short plain values, since others may be anybody's business."""
+    if re.search("secret|token|password|key", key.rpartition(".")[2]):
+        return ""
+    value: Any = document.data
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, bool):
+        return f"; found {str(value).lower()}"
+    if isinstance(value, (int, float)):
+        return f"; found {value}"
+    plain = isinstance(value, str) and len(value) <= 40 and re.fullmatch(r"[\w ./*-]*", value)
+    return f'; found "{value}"' if plain else ""
 
 
 def _plain(message: str) -> str:
@@ -259,16 +303,10 @@ def _on(document: Document, key: str, value: Any) -> tuple[str, ...]:
         document.fault(key, "expected an event's name, a pattern such as customer.loyalty.tier.*, or a list of them")
         return ()
     for name in names:
-        matches = any(pattern(name).fullmatch(known) for known in TIER_EVENTS)
-        hint = nearest_tier(name)
-        if not matches and hint and name.startswith("customer.loyalty"):
-            document.fault(key, f"no tier event is called {name}.{hint}")
+        fault = event_fault(name)
+        if fault:
+            document.fault(key, fault)
     return tuple(names)
-
-
-def nearest_tier(name: str) -> str:
-    """A hint at the tier event that may have been meant."""
-    return nearest(name, (*TIER_EVENTS, "customer.loyalty.tier.*"))
 
 
 def _do(document: Document, key: str, value: Any, actions: Mapping[str, object]) -> tuple[str, ...]:

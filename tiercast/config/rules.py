@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 from ..event import Event
+from .events import pattern
 from .model import Config
 from .sandbox import Expression, MetNull, Refused, TemplateFault, View, view_of
+
+__all__ = ["Condition", "ConditionFault", "Decision", "Matched", "match", "pattern"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,6 @@ class Condition:
             return Decision(False, f"when: {met} is null")
         except TemplateFault as fault:
             return Decision(False, f"when: {fault}")
-
-
-@lru_cache(maxsize=1024)
-def pattern(text: str) -> re.Pattern[str]:
-    """A name or pattern of `on`: `*` stands for anything."""
-    return re.compile(".*".join(re.escape(part) for part in text.split("*")))
 
 
 def match(config: Config, event: Event) -> Matched:

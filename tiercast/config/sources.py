@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..settings import DEFAULT_SOURCE, Settings
 from .document import Document, check_keys, read_document, resolve_secret
+from .events import event_fault
 from .model import Source
 
 #: What sources, actions, limits and queues may be called: it stands in addresses and job keys.
@@ -70,6 +71,8 @@ def _source(document: Document, name: str, value: Any, settings: Settings) -> So
     event = value.get("event")
     if event is not None and not (isinstance(event, str) and _EVENT.fullmatch(event)):
         document.fault(f"{key}.event", "expected an event's name such as customer.loyalty.tier.joined")
+    elif event is not None and (fault := event_fault(event)):
+        document.fault(f"{key}.event", fault)
     return Source(name=name, secrets=tuple(secrets), event=event if isinstance(event, str) else None)
 
 
