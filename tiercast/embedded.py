@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -15,6 +13,7 @@ from types import TracebackType
 import redis
 
 from .errors import TiercastError
+from .forsaken import end_process
 
 #: Seconds that a server may take to answer first; one with a large append-only file reads that before.
 _START = 60.0
@@ -150,25 +149,11 @@ class EmbeddedServer:
         self.stop()
 
     def _end_forsaken(self) -> None:
-        """End a server that an earlier owner of this folder left behind when it was killed.
-
-        Two servers must never write one append-only file. The port in the process's title tells it from another
-        process that has got its number since.
-        """
-        try:
+        """End a server that an earlier owner of this folder left behind: two must never write one append-only file."""
+        with contextlib.suppress(OSError, ValueError):
             pid = int(self._pid_file.read_text())
-            title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
-        except (OSError, ValueError):
-            return
-        if b"valkey-server" not in title and b"redis-server" not in title:
-            return
-        deadline = time.monotonic() + _START
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-            while time.monotonic() < deadline:
-                os.kill(pid, 0)
-                time.sleep(0.05)
-            raise EmbeddedError(f"Process {pid}, a server that still runs on {self.folder}, does not stop.")
+            if not end_process(pid, "valkey-server", "redis-server", timeout=_START):
+                raise EmbeddedError(f"Process {pid}, a server that still runs on {self.folder}, does not stop.")
 
     def _log_end(self) -> str:
         try:

@@ -100,8 +100,8 @@ def _run(folder: Folder, env: dict[str, str], config: Config, narrator: Narrator
     # honcho forks its processes when it starts, and a fork must find no other thread: the guide starts a bit later.
     threading.Timer(0.5, guide.run).start()
     status = processes.run()
-    narrator.stop()
     guide.stop()
+    narrator.stop()
     if status in (130, 143):
         click.echo("\nStopped. Your data is kept in " + _relative(folder.path) + ".")
         return 0
@@ -137,7 +137,7 @@ class _Guide:
                 click.echo(f"The receiver is not ready yet; see {_relative(self._folder.log('web'))}.", err=True)
                 deadline += _PATIENCE
         self._introduce()
-        threading.Thread(target=self._narrator.run, name="narrator", daemon=True).start()
+        self._narrator.start()
         if self._sample:
             try:
                 self._send("A sample event, signed, goes in by the front door:")

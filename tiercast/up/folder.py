@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import TiercastError
+from ..forsaken import end_process
 from ..local import FILE
 
 
@@ -34,15 +35,36 @@ class Folder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder; a second `tiercast up` on it is refused."""
+        """Hold the folder; a second `tiercast up` on it is refused.
+
+        The lock is this process's own: those that it forks do not keep it when it is killed.
+        """
         with (self.path / "lock").open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise FolderError(
                     f"Another `tiercast up` runs on {self.path}. Stop it, or name another folder with --data."
                 ) from None
+            self._end_forsaken()
             yield
+            self._pids.unlink(missing_ok=True)
+
+    @property
+    def _pids(self) -> Path:
+        return self.path / "pids"
+
+    def note_process(self, pid: int) -> None:
+        """Remember a process, so that the next start can end it if we are killed."""
+        with self._pids.open("a") as file:
+            file.write(f"{pid}\n")
+
+    def _end_forsaken(self) -> None:
+        """End what an earlier `tiercast up` left behind when it was killed."""
+        with contextlib.suppress(OSError, ValueError):
+            for pid in self._pids.read_text().split():
+                end_process(int(pid), "-m receiver", "-m celery")
+        self._pids.unlink(missing_ok=True)
 
     def secret(self, name: str, prefix: str = "") -> str:
         """The secret of that name; made, with mode 0600, when it is first asked for."""

@@ -49,6 +49,7 @@ class Narrator:
         self._followed: dict[str, _Followed] = {}
         self._told: dict[str, threading.Event] = {}
         self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def heard(self, process: str, fields: dict[str, Any]) -> None:
@@ -57,8 +58,6 @@ class Narrator:
         if event == "delivery.refused":
             source = fields.get("source")
             self._say(f"{_now()}  refused{f' for {source}' if source else ''}: {fields.get('reason', '')}")
-        elif event == "action.log":
-            self._say(f"          {fields.get('action', ''):<16}{'says':<10}{fields.get('message', '')}")
         elif fields.get("level") in ("error", "critical"):
             details = " ".join(f"{k}={v}" for k, v in fields.items() if k in ("error", "lane", "jobs", "remedy"))
             self._say(f"{_now()}  {process}: {event} {details}".rstrip())
@@ -67,6 +66,11 @@ class Narrator:
         """Set once all of a delivery was told."""
         with self._lock:
             return self._told.setdefault(delivery, threading.Event())
+
+    def start(self) -> None:
+        """Follow, in a thread of its own."""
+        self._thread = threading.Thread(target=self.run, name="narrator", daemon=True)
+        self._thread.start()
 
     def run(self) -> None:
         """Follow until stopped."""
@@ -81,8 +85,10 @@ class Narrator:
                 away = True
 
     def stop(self) -> None:
-        """Say nothing more."""
+        """Say nothing more; the ledger may be closed after that."""
         self._stop.set()
+        if self._thread is not None:
+            self._thread.join(5)
 
     def look(self) -> None:
         """Tell what is new."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,9 @@ from honcho.manager import SYSTEM_PRINTER_NAME, Manager
 from .folder import Folder
 
 Listener = Callable[[str, dict[str, Any]], None]
+
+#: How honcho says that it has started a process.
+_STARTED = re.compile(r" started \(pid=(\d+)\)")
 
 #: Bytes of a log file beyond which it begins anew at the next start.
 _MOST_LOG = 10_000_000
@@ -44,6 +48,8 @@ class Output:
     def write(self, message: Any) -> None:
         """Keep a line; tell the listener of those that are ours (JSON)."""
         if message.name == SYSTEM_PRINTER_NAME:
+            if started := _STARTED.search(str(message.data)):
+                self._folder.note_process(int(started[1]))
             return
         line = message.data if isinstance(message.data, bytes) else message.data.encode()
         self._file(message.name).write(line)

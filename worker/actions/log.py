@@ -9,6 +9,9 @@ from tiercast.actions import Action, Job
 
 _log = structlog.get_logger()
 
+#: The most characters of the line that go on record as the job's result.
+_MOST_SHOWN = 200
+
 
 class Log(Action):
     """Write a line to the worker's log.
@@ -24,5 +27,6 @@ class Log(Action):
         message = fields.String(required=True, metadata={"description": "the line; a template"})
 
     def perform(self, job: Job) -> str | None:
-        _log.info("action.log", action=self.name, job=job.key, message=job.options.message)
-        return None
+        message: str = job.options.message
+        _log.info("action.log", action=self.name, job=job.key, message=message)
+        return message[:_MOST_SHOWN]

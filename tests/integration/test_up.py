@@ -1,0 +1,193 @@
+"""`tiercast up` as a newcomer starts it: in an empty folder, without any configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.stack import wait_for
+from tiercast.embedded import free_port
+
+ENV = {name: value for name, value in os.environ.items() if not name.startswith("TIERCAST_")}
+
+
+class Up:
+    """A running `tiercast up`, in a session of its own as in a terminal."""
+
+    def __init__(self, folder: Path, *options: str, config: str | None = None) -> None:
+        self.folder = folder
+        self.port = free_port()
+        if config is not None:
+            (folder / "tiercast.toml").write_text(config)
+        self.output = folder / f"up-{self.port}.txt"
+        with self.output.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tiercast.cli", "up", "--port", str(self.port), *options],
+                cwd=folder,
+                env=ENV,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def wait_for(self, text: str) -> None:
+        def said() -> bool:
+            assert self.process.poll() is None or text in self.text(), self.text()
+            return text in self.text()
+
+        wait_for(said, seconds=90)
+
+    def interrupt(self) -> int:
+        """Ctrl-C: the signal goes to everything in the terminal's foreground group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(30)
+
+    def left(self) -> list[str]:
+        """Processes of ours that are still there: they name the folder or the port."""
+        marks = (str(self.folder), f"--port {self.port}")
+        found = []
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if any(mark in line for mark in marks):
+                found.append(line)
+        return found
+
+    def cli(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "tiercast.cli", *arguments],
+            cwd=self.folder,
+            env=ENV,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def close(self) -> None:
+        for process in (
+            [*psutil.Process(self.process.pid).children(recursive=True)] if self.process.poll() is None else []
+        ):
+            process.kill()
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def ups(tmp_path: Path) -> Iterator[list[Up]]:
+    running: list[Up] = []
+    yield running
+    for up in running:
+        up.close()
+
+
+def test_the_sample_goes_all_the_way_and_is_there_again_after_a_restart(tmp_path: Path, ups: list[Up]) -> None:
+    # Given
+    first = Up(tmp_path)
+    ups.append(first)
+    first.wait_for("Ctrl-C stops everything.")
+
+    # Then the sample's whole way was told
+    told = first.text()
+    assert "202, stored after" in told
+    assert "announce        done" in told
+    (mail,) = (tmp_path / ".tiercast" / "mail").glob("*.eml")
+    assert f"wrote .tiercast/mail/{mail.name}" in told
+    assert "welcome-email   skipped   option to is empty for this event" in told
+    assert (tmp_path / ".tiercast" / "webhook-secret").stat().st_mode & 0o777 == 0o600
+
+    # and commands in another terminal find it
+    jobs = json.loads(first.cli("jobs", "list", "--json"))["jobs"]
+    assert sorted(job["state"] for job in jobs) == ["done", "done", "done", "skipped"]
+    first.cli("trigger", "--email", "kim@example.com", "--yes")
+    first.wait_for("customer.loyalty.tier.joined\n")
+
+    # When stopped, nothing is left
+    assert first.interrupt() == 0
+    wait_for(lambda: first.left() == [])
+    assert "Traceback" not in first.text()
+
+    # and the next start has it all
+    second = Up(tmp_path, "--no-sample")
+    ups.append(second)
+    second.wait_for("Ctrl-C stops everything.")
+    assert len(json.loads(second.cli("deliveries", "list", "--json"))["deliveries"]) == 3
+    assert second.interrupt() == 0
+
+
+def test_a_refusal_gets_a_line(tmp_path: Path, ups: list[Up]) -> None:
+    import httpx
+
+    up = Up(tmp_path, "--no-sample")
+    ups.append(up)
+    up.wait_for("Ctrl-C stops everything.")
+    httpx.post(f"http://127.0.0.1:{up.port}/webhooks/voucherify", content=b"{}", trust_env=False)
+    up.wait_for("refused for voucherify: no header")
+    assert up.interrupt() == 0
+
+
+def test_a_killed_one_leaves_its_folder_usable(tmp_path: Path, ups: list[Up]) -> None:
+    up = Up(tmp_path, "--no-sample")
+    ups.append(up)
+    up.wait_for("Ctrl-C stops everything.")
+    children = psutil.Process(up.process.pid).children(recursive=True)
+    up.process.kill()
+    up.process.wait()
+    again = Up(tmp_path, "--no-sample")
+    ups.append(again)
+    again.wait_for("Ctrl-C stops everything.")
+    assert again.interrupt() == 0
+    for child in children:
+        if child.is_running():
+            child.kill()
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "expected"),
+    [
+        pytest.param(["--config", "none.toml"], None, "There is no configuration file none.toml", id="missing"),
+        pytest.param([], "[actions.a]\nkind = 'emial'\n", "Did you mean email?", id="wrong"),
+        pytest.param([], "[[rules]", "no valid TOML", id="no toml"),
+    ],
+)
+def test_a_broken_configuration_starts_nothing(
+    tmp_path: Path, options: list[str], config: str | None, expected: str
+) -> None:
+    up = Up(tmp_path, *options, config=config)
+    assert up.process.wait(60) == 1
+    assert expected in up.text()
+    assert "Traceback" not in up.text()
+    assert up.left() == []
+
+
+def test_a_busy_port_names_the_flag(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "tiercast.cli", "up", "--port", str(port)],
+            cwd=tmp_path,
+            env=ENV,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "--port" in done.stderr
+    assert str(port) in done.stderr
