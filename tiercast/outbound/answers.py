@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from ..actions import Halt, Permanent, RetryLater
+from ..actions import Halt, Permanent, RetryLater, Unknown
 from .redact import redact
 
 #: The longest wait that an answer can ask for, in seconds; vendors with a daily limit name hours.
@@ -39,6 +39,7 @@ def classify(
     secrets: Iterable[str] = (),
     personal: Iterable[str] = (),
     later: Collection[int] = frozenset(),
+    unsure: Collection[int] = frozenset(),
 ) -> None:
     """Return for an answer of status 2xx; raise what it means for every other.
 
@@ -47,11 +48,13 @@ def classify(
         secrets: values that its message must not repeat.
         personal: the same, of the customer; see `personal_values`.
         later: statuses below 500 that this vendor uses for "try again".
+        unsure: statuses after which the effect may have happened nevertheless.
 
     Raises:
         RetryLater: 408, 425, 429 and 5xx, at the time that `Retry-After` names; 429 for everyone.
         Halt: 401 and 403.
         Permanent: every other 4xx, and 3xx, since redirects are not followed.
+        Unknown: those in `unsure`.
     """
     status = response.status_code
     if 200 <= status < 300:
@@ -62,6 +65,8 @@ def classify(
         secrets,
         personal=personal,
     )
+    if status in unsure:
+        raise Unknown(message)
     if status in _LATER or status in later or status >= 500:
         raise RetryLater(message, after=_wait(response), everyone=status == 429)
     if status in {401, 403}:

@@ -26,6 +26,7 @@ def send(
     secrets: Iterable[str] = (),
     personal: Iterable[str] = (),
     later: Collection[int] = frozenset(),
+    unsure: Collection[int] = frozenset(),
     max_answer: int = MAX_ANSWER,
 ) -> httpx.Response:
     """Send `request` and return the answer, if its status is 2xx.
@@ -37,11 +38,12 @@ def send(
         secrets: values that no message may repeat.
         personal: the same, of the customer; see `personal_values`.
         later: statuses below 500 that this vendor uses for "try again".
+        unsure: statuses after which the effect may have happened nevertheless.
         max_answer: bytes of the answer that are kept; the rest is not read.
 
     Raises:
         RetryLater: no connection, or an answer that says so: nothing happened.
-        Unknown: the request was sent, wholly or in part, and no answer came.
+        Unknown: the request was sent, wholly or in part, and no answer came, or one that leaves it open.
         Halt, Permanent: as `classify` says; Halt also where the host's address is refused.
     """
     host = request.url.host
@@ -57,7 +59,7 @@ def send(
             raise Permanent(f"the request to {host} cannot be sent: a header or the address is malformed") from None
         except httpx.TransportError as error:
             raise Unknown(f"no answer from {host} after the request was sent: {_why(error)}") from None
-    classify(answer, secrets=secrets, personal=personal, later=later)
+    classify(answer, secrets=secrets, personal=personal, later=later, unsure=unsure)
     return answer
 
 

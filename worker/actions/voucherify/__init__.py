@@ -1,0 +1,1 @@
+"""Voucherify's API, as the kinds that answer through it call it."""
