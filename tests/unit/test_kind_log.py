@@ -12,7 +12,7 @@ def test_a_line_is_written() -> None:
     action = make_action(Log, {"message": "x"}, name="announce")
     job = make_job(action, message="Ines is Gold now")
     with capture_logs() as lines:
-        assert action.perform(job) is None
+        assert action.perform(job) == "Ines is Gold now"
     assert lines == [
         {
             "event": "action.log",

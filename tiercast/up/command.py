@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -168,10 +169,11 @@ class _Guide:
 
     def _conclude(self) -> None:
         click.echo("It stays up, and says what comes in. In another terminal, try:")
-        click.echo("  tiercast trigger --email you@example.com    send a sample event")
-        click.echo("  tiercast jobs list                          see what was done")
+        command = _command()
+        click.echo(f"  {command} trigger --email you@example.com")
+        click.echo(f"  {command} jobs list")
         if self._config.path is None:
-            click.echo("  cp tiercast.example.toml tiercast.toml      make rules of your own, and start again")
+            click.echo("For rules of your own, write a tiercast.toml and start again; see tiercast.example.toml.")
         click.echo("Ctrl-C stops everything.")
         click.echo()
 
@@ -212,6 +214,13 @@ def _check_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise PortError(f"Port {port} cannot be used: {error.strerror}. Choose another with --port.") from None
+
+
+def _command() -> str:
+    """How this command is called from another shell: by its name where that finds it, else by its path."""
+    here = Path(sys.executable).with_name("tiercast")
+    found = shutil.which("tiercast")
+    return "tiercast" if found and Path(found).samefile(here) else _relative(here)
 
 
 def _relative(path: Path) -> str:
