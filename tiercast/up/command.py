@@ -77,7 +77,7 @@ def up(port: int, console_port: int, data: Path, config: Path | None, no_sample:
         settings = load_settings(env)
         loaded = load_config(settings)
         if not os.environ.get("TIERCAST_REDIS_URL"):
-            click.echo("Starting the ledger ...")
+            click.echo("Starting ...")
             server = stack.enter_context(EmbeddedServer(folder.path / "ledger"))
             env |= {"TIERCAST_REDIS_URL": server.url}
             settings = load_settings(env)
