@@ -185,6 +185,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert job.state == "owed", f"{job.key} was lent though it is {job.state}"
                 assert (held.attempts, held.tries) == (job.attempts, job.attempts - job.before)
                 assert (held.maybe, held.lapses, held.once) == (job.maybe, job.lapses, job.once)
+                since = None if job.maybe_at is None else (self.world.now - job.maybe_at) / 1000
+                assert held.since == since
                 assert (held.created_us, held.delivery) == job.rank
                 assert held.body == f"body {job.arrival}".encode()
                 hands.append(Hand(lane, held.key, held.token, job.ends, maybe=job.maybe))
@@ -457,7 +459,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if as_ == "done":
             self.world.finish(job, "done")
         else:
-            job.maybe = False
+            job.maybe_at = None
             self.world.start_over(job)
 
     @precondition(lambda self: self.world.deliveries)

@@ -89,9 +89,14 @@ class Job(Member):
     state: str = "parked"
     attempts: int = 0
     before: int = 0
-    maybe: bool = False
+    maybe_at: int | None = None
     changed: int = 0
     effects: int = 0
+
+    @property
+    def maybe(self) -> bool:
+        """Whether an attempt may have had its effect."""
+        return self.maybe_at is not None
 
     @property
     def keeps(self) -> bool:
@@ -136,7 +141,7 @@ class World:
             member.owe(member.first_due)
             member.lapses += 1
             if isinstance(member, Job):
-                member.maybe = True
+                member.maybe_at = self.now
                 member.attempts += 1
             if member.lapses < ENDED:
                 continue
@@ -303,7 +308,8 @@ class World:
             job.owe(due)
             return
         job.attempts += 1
-        job.maybe = job.maybe if maybe is None else maybe
+        if maybe is not None:
+            job.maybe_at = self.now if maybe else None
         if verdict == "later":
             job.owe(self.now + wait)
         else:
@@ -344,7 +350,8 @@ class World:
             return False
         if self._is_barred(job):
             return False
-        return not any(other.state == "parked" and self._goes_before(other, job) for other in order)
+        waiting = [other for other in order if other.state == "parked" and not self._is_barred(other)]
+        return not any(self._goes_before(other, job) for other in waiting)
 
     def _is_barred(self, job: Job) -> bool:
         """Whether a newer one of its order group may have had its effect."""
