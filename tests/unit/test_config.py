@@ -1,0 +1,387 @@
+"""The configuration file: what it is read into, and one clear message for each kind of mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from marshmallow import fields
+
+from tiercast.actions import Action, Job, Secret
+from tiercast.config import load_config, load_sources
+from tiercast.config.model import Config
+from tiercast.errors import ConfigError
+from tiercast.samples import sample_event
+from tiercast.settings import load_settings
+
+Load = Callable[..., Config]
+
+MAIL = """
+[actions.mail]
+kind = "email"
+server = "file:mails"
+to = "{{ event.customer.email }}"
+subject = "Welcome"
+text = "Hello"
+"""
+
+RULE = """
+[[rules]]
+on = "customer.loyalty.tier.joined"
+do = ["mail"]
+"""
+
+GOOD = MAIL + RULE
+
+
+class Stars(Action):
+    """Gives stars, in tests."""
+
+    kind = "stars"
+
+    class Options(Action.Options):
+        token = Secret(required=True)
+        card = fields.String(required=True, data_key="card-id")
+        many = fields.Integer(load_default=3, strict=True)
+
+    def perform(self, job: Job) -> str | None:
+        return None
+
+
+class Nameless(Action):
+    """Has no name."""
+
+
+class Contradicting(Action):
+    """Refuses its options."""
+
+    kind = "contradicting"
+
+    def __init__(self, name: str, options: object, *, timeout: float = 10.0) -> None:
+        raise ValueError("left and right: give one, not both")
+
+
+HERE = "tests.unit.test_config"
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    monkeypatch.setenv("STARS_TOKEN", "hunter-two")
+
+    def read(text: str | bytes, **environ: str) -> Config:
+        path = tmp_path / "tiercast.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_config(
+            load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": "tea-secret", **environ})
+        )
+
+    return read
+
+
+def faults(load: Load, text: str | bytes, **environ: str) -> list[str]:
+    """The messages that a file is refused with, without the file's name, which each begins with."""
+    with pytest.raises(ConfigError) as caught:
+        load(text, **environ)
+    lines = str(caught.value).splitlines()
+    for line in lines:
+        assert "tiercast.toml: " in line
+        assert "Traceback" not in line
+        assert "hunter-two" not in line
+        assert "tea-secret" not in line
+    return [line.partition("tiercast.toml: ")[2] for line in lines]
+
+
+def action(extra: str) -> str:
+    """The good configuration, with more in its action."""
+    return f"{MAIL}{extra}\n{RULE}"
+
+
+def rule(text: str) -> str:
+    """The good configuration, with a second rule."""
+    return f"{GOOD}\n[[rules]]\n{text}\n"
+
+
+# --- what is good
+
+
+def test_the_whole_of_it(load: Load) -> None:
+    config = load(
+        """
+        [sources.shop]
+        secrets = ["env:STARS_TOKEN"]
+        event = "customer.loyalty.tier.left"
+        [limits.vendor]
+        rate = "100/10s"
+        [actions.stars]
+        kind = "tests.unit.test_config:Stars"
+        token = "env:STARS_TOKEN"
+        card-id = "{{ event.customer.id }}"
+        order = "latest"
+        once = ["customer", "tier"]
+        rate = "5/min"
+        limit = "vendor"
+        concurrency = 4
+        batch = 7
+        timeout = 2.5
+        attempts = 3
+        backoff = 1
+        backoff_max = 60
+        queue = "slow"
+        [[rules]]
+        on = ["customer.loyalty.tier.*", "customer.created"]
+        when = "event.customer.email"
+        do = ["stars"]
+        """
+    )
+    assert config.warnings == ()
+    assert config.sources["shop"].secrets == ("hunter-two",)
+    assert config.sources["shop"].event == "customer.loyalty.tier.left"
+    assert config.sources["voucherify"].secrets == ("tea-secret",)
+    spec = config.actions["stars"]
+    assert (spec.name, spec.kind, spec.cls.__name__) == ("stars", "stars", "Stars")
+    assert (spec.order, spec.once, spec.queue) == ("latest", ("customer", "tier"), "slow")
+    assert (spec.concurrency, spec.batch, spec.attempts) == (4, 7, 3)
+    assert (spec.timeout, spec.backoff, spec.backoff_max) == (2.5, 1.0, 60.0)
+    assert [(limit.name, limit.calls, limit.seconds) for limit in spec.limits] == [
+        ("vendor", 100, 10.0),
+        ("rate:stars", 5, 60.0),
+    ]
+    assert config.rules[0].on == ("customer.loyalty.tier.*", "customer.created")
+    assert config.rules[0].actions == ("stars",)
+    assert spec.make().options.token == "hunter-two"
+    assert spec.render(sample_event(customer_id="cust_1")).card == "cust_1"
+
+
+@pytest.mark.parametrize(
+    ("rate", "calls", "seconds"),
+    [
+        ("100/10s", 100, 10),
+        ("1/s", 1, 1),
+        ("2000/min", 2000, 60),
+        ("9/m", 9, 60),
+        ("100/h", 100, 3600),
+        ("5/1.5s", 5, 1.5),
+    ],
+)
+def test_rates(load: Load, rate: str, calls: int, seconds: float) -> None:
+    limit = load(GOOD + f'[limits.vendor]\nrate = "{rate}"\n').limits["vendor"]
+    assert (limit.calls, limit.seconds) == (calls, seconds)
+
+
+def test_secrets_from_files_start_at_the_folder_of_the_configuration(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from-a-file\n")
+    config = load(GOOD + '[sources.shop]\nsecrets = ["file:secret"]\n')
+    assert config.sources["shop"].secrets == ("from-a-file",)
+
+
+def test_the_environments_secrets_add_to_those_of_the_file(load: Load) -> None:
+    config = load(
+        GOOD + '[sources.voucherify]\nsecrets = ["env:STARS_TOKEN"]\n', TIERCAST_WEBHOOK_SECRETS="new,hunter-two"
+    )
+    assert config.sources["voucherify"].secrets == ("hunter-two", "new")
+
+
+def test_an_action_without_a_rule_is_allowed_and_told(load: Load) -> None:
+    config = load(GOOD + '[actions.spare]\nkind = "log"\nmessage = "x"\n')
+    assert any("actions.spare" in warning for warning in config.warnings)
+
+
+def test_no_rule_at_all_is_allowed_and_told(load: Load) -> None:
+    assert any("rules" in warning for warning in load(MAIL).warnings)
+
+
+def test_events_that_are_not_tier_events_can_be_named(load: Load) -> None:
+    for name in ("customer.created", "voucher.loyalty_card.points_added", "*", "redemption.*"):
+        assert load(rule(f'on = "{name}"\ndo = ["mail"]')).rules[1].on == (name,)
+
+
+def test_reprs_hold_no_secret(load: Load) -> None:
+    config = load(GOOD + '[sources.shop]\nsecrets = ["env:STARS_TOKEN"]\n')
+    assert "hunter-two" not in repr(config)
+    assert "tea-secret" not in repr(config)
+
+
+def test_the_receivers_part_loads_no_kind() -> None:
+    code = (
+        "import sys; import tiercast.config; from tiercast.config import load_sources\n"
+        "print([n for n in sys.modules if n in ('jinja2', 'marshmallow', 'httpx', 'worker', 'tiercast.actions')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_receivers_part_does_not_mind_a_fault_in_an_action(tmp_path: Path) -> None:
+    path = tmp_path / "tiercast.toml"
+    path.write_text('[actions.x]\nkind = "nonsense"\n')
+    settings = load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": "tea-secret"})
+    assert list(load_sources(settings)) == ["voucherify"]
+
+
+# --- mistakes: the text, the dotted key, and what the message says
+
+MISTAKES: list[tuple[str, str, str]] = [
+    # the document
+    ("actoins = 1\n" + GOOD, "actoins", "Did you mean actions?"),
+    ("actions = 3\n", "actions", "expected tables"),
+    ("[actions]\nmail = 3\n", "actions.mail", "expected a table"),
+    ("[rules]\non = 'x'\n" + MAIL, "rules", "[[rules]]"),
+    # sources
+    ("sources = 3\n" + GOOD, "sources", "expected tables"),
+    (GOOD + "[sources.shop]\n", "sources.shop.secrets", 'secrets = ["env:'),
+    (GOOD + "[sources.shop]\nsecrets = ['hunter-two']\n", "sources.shop.secrets[0]", "env:NAME or file:PATH"),
+    (GOOD + "[sources.shop]\nsecrets = 'env:X'\n", "sources.shop.secrets", "expected a list"),
+    (GOOD + "[sources.shop]\nsecrets = ['env:NOT_SET_X']\n", "sources.shop.secrets[0]", "NOT_SET_X is not set"),
+    (GOOD + "[sources.shop]\nsecrets = ['file:/no/where']\n", "sources.shop.secrets[0]", "/no/where cannot be read"),
+    (GOOD + "[sources.'My shop']\nsecrets = ['env:STARS_TOKEN']\n", "sources.My shop", "lower-case letters"),
+    (
+        GOOD + "[sources.shop]\nsecrets = ['env:STARS_TOKEN']\nevents = 'x.y'\n",
+        "sources.shop.events",
+        "Did you mean event?",
+    ),
+    (
+        GOOD + "[sources.shop]\nsecrets = ['env:STARS_TOKEN']\nevent = 3\n",
+        "sources.shop.event",
+        "customer.loyalty.tier.joined",
+    ),
+    # limits
+    (GOOD + "[limits.vendor]\n", "limits.vendor.rate", "100/10s"),
+    (GOOD + "[limits.vendor]\nrate = 5\n", "limits.vendor.rate", "100/10s"),
+    (GOOD + "[limits.vendor]\nrate = '5 a second'\n", "limits.vendor.rate", "100/10s"),
+    (GOOD + "[limits.vendor]\nrate = '1/s'\nrates = 3\n", "limits.vendor.rates", "Did you mean rate?"),
+    # actions: what all take
+    (action("order = 'newest'"), "actions.mail.order", "latest"),
+    (action("once = ['custmer']"), "actions.mail.once.0", "customer, campaign, tier, type"),
+    (action("once = 'customer'"), "actions.mail.once", "list"),
+    (action("rate = 'fast'"), "actions.mail.rate", "100/10s"),
+    (action("rate = '1/0s'"), "actions.mail.rate", "100/10s"),
+    (action("limit = 'vendr'\n[limits.vendor]\nrate = '1/s'"), "actions.mail.limit", "Did you mean vendor?"),
+    (action("concurrency = 0"), "actions.mail.concurrency", "1"),
+    (action("concurrency = '4'"), "actions.mail.concurrency", "integer"),
+    (action("batch = 100000"), "actions.mail.batch", "1000"),
+    (action("timeout = 'soon'"), "actions.mail.timeout", "number"),
+    (action("timeout = inf"), "actions.mail.timeout", "infinity"),
+    (action("timeout = 0"), "actions.mail.timeout", "0.1"),
+    (action("attempts = 1.5"), "actions.mail.attempts", "integer"),
+    (action("backoff = -1"), "actions.mail.backoff", "0"),
+    (action("backoff = 100\nbackoff_max = 10"), "actions.mail.backoff", "backoff_max"),
+    (action("queue = 'My queue'"), "actions.mail.queue", "lower-case letters"),
+    # actions: names and kinds
+    ("[actions.'My mail']\nkind = 'log'\nmessage = 'x'\n", "actions.My mail", "lower-case letters"),
+    ("[actions.r2]\nkind = 'log'\nmessage = 'x'\n", "actions.r2", "replay"),
+    ("[actions.mail]\nmessage = 'x'\n" + RULE, "actions.mail.kind", "is missing"),
+    ("[actions.mail]\nkind = 'emial'\n" + RULE, "actions.mail.kind", "Did you mean email?"),
+    ("[actions.mail]\nkind = 'no.where:Kind'\n" + RULE, "actions.mail.kind", "No module named 'no'"),
+    (f"[actions.mail]\nkind = '{HERE}:Nothing'\n" + RULE, "actions.mail.kind", "Nothing"),
+    (f"[actions.mail]\nkind = '{HERE}:RULE'\n" + RULE, "actions.mail.kind", "tiercast.actions.Action"),
+    (f"[actions.mail]\nkind = '{HERE}:Nameless'\n" + RULE, "actions.mail.kind", "Nameless"),
+    (f"[actions.mail]\nkind = '{HERE}:Contradicting'\n" + RULE, "actions.mail", "left and right: give one"),
+    # actions: options of the kind
+    (action("subjcet = 'x'"), "actions.mail.subjcet", "Did you mean subject?"),
+    (action("tokne = 'hunter-two'"), "actions.mail.tokne", "unknown key"),
+    (action("cc = 3"), "actions.mail.cc", "string"),
+    (action("tls = 'maybe'"), "actions.mail.tls", "starttls, tls, none"),
+    (action("headers = 3"), "actions.mail.headers", "mapping"),
+    (action("username = 'u'\npassword = 'hunter-two'"), "actions.mail.password", "env:NAME or file:PATH"),
+    (action("username = 'u'\npassword = '{{ event.id }}'"), "actions.mail.password", "env:NAME or file:PATH"),
+    (action("username = 'u'\npassword = 'env:NOT_SET_X'"), "actions.mail.password", "NOT_SET_X is not set"),
+    (MAIL.replace("subject =", "reply_to =") + RULE, "actions.mail.subject", "is missing"),
+    (MAIL.replace("file:mails", "http://x") + RULE, "actions.mail", "smtp://host"),
+    # templates
+    (action("cc = '{{ event.costumer.email }}'"), "actions.mail.cc", "customer"),
+    (action("cc = '{{ event.customer.emial }}'"), "actions.mail.cc", "email"),
+    (action("cc = '{{ evnt.id }}'"), "actions.mail.cc", "evnt"),
+    (action("cc = '{{ event.id '"), "actions.mail.cc", "template"),
+    (action("cc = '{{ event.id | uper }}'"), "actions.mail.cc", "uper"),
+    (action("cc = '{% for x in y %}'"), "actions.mail.cc", ""),
+    (action("headers.X-Tier = '{{ event.teir.name }}'"), "actions.mail.headers.X-Tier", "tier"),
+    (action('html = """\n<p>\n{{ event.tier.nmae }}\n"""'), "actions.mail.html", "line "),
+    # rules
+    (rule("do = ['mail']"), "rules[1].on", "customer.loyalty.tier.*"),
+    (rule("on = 3\ndo = ['mail']"), "rules[1].on", "customer.loyalty.tier.*"),
+    (rule("on = []\ndo = ['mail']"), "rules[1].on", "customer.loyalty.tier.*"),
+    (rule("on = ''\ndo = ['mail']"), "rules[1].on", "customer.loyalty.tier.*"),
+    (
+        rule("on = 'customer.loyalty.tier.joind'\ndo = ['mail']"),
+        "rules[1].on",
+        "Did you mean customer.loyalty.tier.joined?",
+    ),
+    (rule("on = 'a.b'"), "rules[1].do", "list of actions"),
+    (rule("on = 'a.b'\ndo = 'mail'"), "rules[1].do", "list of actions"),
+    (rule("on = 'a.b'\ndo = []"), "rules[1].do", "list of actions"),
+    (rule("on = 'a.b'\ndo = ['mial']"), "rules[1].do", "Did you mean mail?"),
+    (rule("on = 'a.b'\nif = 'x'\ndo = ['mail']"), "rules[1].if", "do, on, when"),
+    (rule("on = 'a.b'\nwhen = 3\ndo = ['mail']"), "rules[1].when", "expression"),
+    (rule("on = 'a.b'\nwhen = '{{ event.id }}'\ndo = ['mail']"), "rules[1].when", "without {{ }}"),
+    (rule("on = 'a.b'\nwhen = 'event.id = 1'\ndo = ['mail']"), "rules[1].when", "expression"),
+    (rule("on = 'a.b'\nwhen = 'event.tier.point > 1'\ndo = ['mail']"), "rules[1].when", "points"),
+    (rule("on = 'a.b'\nwhen = 'evnt.id'\ndo = ['mail']"), "rules[1].when", "evnt"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "says"), MISTAKES, ids=[f"{key}-{i}" for i, (_, key, _) in enumerate(MISTAKES)]
+)
+def test_a_mistake_has_one_message_with_its_key(load: Load, text: str, key: str, says: str) -> None:
+    (told,) = [fault for fault in faults(load, text) if not fault.startswith("rules[0].do")]
+    assert told.startswith(f"{key}: ")
+    assert says in told
+
+
+def test_all_mistakes_are_told_at_once(load: Load) -> None:
+    text = action("timeout = 'soon'\nsubjcet = 'x'") + "[limits.vendor]\nrate = 5\n[[rules]]\ndo = ['mial']\n"
+    assert {fault.partition(": ")[0] for fault in faults(load, text)} == {
+        "actions.mail.timeout",
+        "actions.mail.subjcet",
+        "limits.vendor.rate",
+        "rules[1].on",
+        "rules[1].do",
+    }
+
+
+def test_a_rule_that_names_an_action_with_a_fault_is_not_wrong_as_well(load: Load) -> None:
+    assert len(faults(load, action("timeout = 'soon'"))) == 1
+
+
+def test_an_option_goes_by_the_files_name_for_it(load: Load) -> None:
+    text = f"[actions.mail]\nkind = '{HERE}:Stars'\ntoken = 'env:STARS_TOKEN'\n{RULE}"
+    assert faults(load, text) == ["actions.mail.card-id: is missing"]
+
+
+def test_an_option_of_the_wrong_type_is_found_at_start(load: Load) -> None:
+    text = f"[actions.mail]\nkind = '{HERE}:Stars'\ntoken = 'env:STARS_TOKEN'\ncard-id = 'x'\nmany = 'lots'\n{RULE}"
+    (told,) = faults(load, text)
+    assert told.startswith("actions.mail.many: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[actions\n", "line 1"),
+        ("[actions.mail]\nkind = 'a'\nkind = 'b'\n", "line 3"),
+        (b"# \xff\xfe\n", "tiercast.toml"),
+    ],
+)
+def test_what_is_no_toml(load: Load, text: str | bytes, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    (line,) = str(caught.value).splitlines()
+    assert "tiercast.toml" in line
+    assert says in line
+
+
+def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(load_settings({"TIERCAST_CONFIG": str(tmp_path)}))
+
+
+def test_a_named_file_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml .*TIERCAST_CONFIG"):
+        load_config(load_settings({"TIERCAST_CONFIG": str(tmp_path / "none.toml")}))
+
+
+def test_no_source_at_all_says_how_to_have_one(load: Load) -> None:
+    with pytest.raises(ConfigError, match="TIERCAST_WEBHOOK_SECRETS"):
+        load(GOOD, TIERCAST_WEBHOOK_SECRETS="")
