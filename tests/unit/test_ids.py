@@ -68,7 +68,9 @@ def test_ids_of_many_threads_are_distinct_and_rise_in_each() -> None:
     assert all(some == sorted(some) for some in made)
 
 
-@pytest.mark.parametrize("text", ["", "whs_1", "6570d232-c572-438e-b91d-c7e5dcdf3967", EXAMPLE.upper(), EXAMPLE + "\n", "é" * 36])
+@pytest.mark.parametrize(
+    "text", ["", "whs_1", "6570d232-c572-438e-b91d-c7e5dcdf3967", EXAMPLE.upper(), EXAMPLE + "\n", "é" * 36]
+)
 def test_other_text_is_no_delivery_id(text: str) -> None:
     with pytest.raises(ValueError, match="is not a delivery id"):
         received_ms(text)
