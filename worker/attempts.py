@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ log = structlog.get_logger()
 
 #: The most characters of an error or a result that go on record.
 _MOST_TEXT = 500
+
+#: The longest wait, in seconds, that a kind can ask for: a week.
+_LONGEST = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Attempt:
         self._action = action
         self.held = held
         self._began = time.monotonic()
+        self._cleared = False
 
     def prepare(self) -> Job | Verdict:
         """Make the job that the kind sees; or the verdict, where the kind is not to be called."""
@@ -64,6 +69,8 @@ class Attempt:
             event = event_of(self.held)
             options = self._spec.render(event)
         except (Skip, Permanent) as answer:
+            if self._is_to_be_confirmed():
+                return self._uncertain(f"it can no longer be asked whether it happened: {_text(answer)}")
             return self.judge(answer)
         except Exception as error:
             return Verdict(self._again(f"could not be prepared: {_text(error)}"))
@@ -75,9 +82,10 @@ class Attempt:
             timeout=self._spec.timeout,
             since=self.held.since,
         )
-        if self.held.maybe and not self._action.repeatable:
-            return self._confirmed(job)
-        return job
+        return self._confirmed(job) if self._is_to_be_confirmed() else job
+
+    def _is_to_be_confirmed(self) -> bool:
+        return self.held.maybe and not self._action.repeatable
 
     def _confirmed(self, job: Job) -> Job | Verdict:
         """An earlier attempt ended without an answer: ask first whether it had its effect."""
@@ -85,12 +93,13 @@ class Attempt:
             return self._uncertain("an earlier attempt ended without an answer")
         try:
             happened = self._action.confirm(job)
-        except Exception as error:
-            return self._asked_in_vain(error)
+        except BaseException as error:
+            return self._asked_in_vain(_tamed(error))
         if happened is None:
             return self._ask_later("not yet known whether it happened", maybe=None)
         if happened:
             return Verdict(self._outcome("done", "confirmed: an earlier attempt had done it", maybe=False))
+        self._cleared = True
         return job
 
     def _asked_in_vain(self, error: Exception) -> Verdict:
@@ -100,10 +109,13 @@ class Attempt:
         if not isinstance(error, RetryLater):
             return self._ask_later(text, maybe=None)
         verdict = self._ask_later(text, after=error.after, maybe=None)
-        return replace(verdict, put_off=(error.after or self._backoff(), text)) if error.everyone else verdict
+        return replace(verdict, put_off=(self._off(error.after), text)) if error.everyone else verdict
 
-    def judge(self, answer: str | Exception | None) -> Verdict:
-        """What the kind's answer, or its exception, means."""
+    def judge(self, answer: object) -> Verdict:
+        """What the kind's answer, or its exception, means.
+
+        Whatever it returned without raising is a success: to repeat it could have the effect twice.
+        """
         match answer:
             case None | str():
                 return Verdict(self._outcome("done", answer, maybe=False))
@@ -111,15 +123,21 @@ class Attempt:
                 return Verdict(self._outcome("skipped", _text(answer)))
             case Permanent():
                 return Verdict(self._outcome("dead", _text(answer)))
-            case Halt():
-                reason = _text(answer)
-                back = Outcome(job=self.held.key, token=self.held.token, verdict="back", text=reason)
-                return Verdict(back, (answer.after, reason))
-            case RetryLater():
-                put_off = (answer.after or self._backoff(), _text(answer)) if answer.everyone else None
-                return Verdict(self._again(_text(answer), after=answer.after), put_off)
+            case Halt() | RetryLater():
+                return self._waits(answer)
+            case BaseException():
+                return self._failed(_tamed(answer))
             case _:
-                return self._failed(answer)
+                log.warning("job.odd_answer", job=self.held.key, type=type(answer).__name__, expected="text or None")
+                return Verdict(self._outcome("done", None, maybe=False))
+
+    def _waits(self, answer: Halt | RetryLater) -> Verdict:
+        """Nothing happened: later, with the whole lane where that is the cause."""
+        reason = _text(answer)
+        put_off = (self._off(answer.after), reason)
+        if isinstance(answer, Halt):
+            return Verdict(replace(back(self.held), text=reason), put_off)
+        return Verdict(self._again(reason, after=answer.after), put_off if answer.everyone else None)
 
     def _failed(self, error: Exception) -> Verdict:
         """Any other exception: a failure where repeating is harmless, else an unknown outcome."""
@@ -147,7 +165,12 @@ class Attempt:
 
     def _pause(self, after: float | None) -> float:
         """Seconds until the next attempt: what was asked for, or else the backoff."""
-        return self._backoff() if after is None else after + random.uniform(0, 1)  # noqa: S311
+        seconds = _seconds(after)
+        return self._backoff() if seconds is None else seconds + random.uniform(0, 1)  # noqa: S311
+
+    def _off(self, after: float | None) -> float:
+        """Seconds that the lane waits: what was asked for, or else the backoff."""
+        return _seconds(after) or self._backoff()
 
     def _backoff(self) -> float:
         """Seconds until the next attempt: exponential, with full jitter."""
@@ -162,9 +185,9 @@ class Attempt:
             job=self.held.key,
             token=self.held.token,
             verdict=verdict,
-            text=text[:_MOST_TEXT] if text else None,
+            text=text[:_MOST_TEXT].encode("utf-8", "replace").decode() if text else None,
             wait=wait,
-            maybe=maybe,
+            maybe=False if maybe is None and self._cleared else maybe,
             duration=duration,
         )
 
@@ -181,11 +204,9 @@ def perform_one(spec: ActionSpec, action: Action, held: HeldJob) -> Verdict:
     if isinstance(job, Verdict):
         return job
     try:
-        answer: str | Exception | None = action.perform(job)
-    except Exception as error:
-        answer = error
+        answer: object = action.perform(job)
     except BaseException as error:
-        answer = RuntimeError(f"the kind raised {type(error).__name__}")
+        answer = _tamed(error)
     return attempt.judge(answer)
 
 
@@ -212,14 +233,29 @@ def perform_many(spec: ActionSpec, action: Action, helds: list[HeldJob]) -> Iter
             done = open_.pop(job.key, None)
             if done is not None:
                 yield done.held, done.judge(answer)
-    except Exception as error:
-        missing = error
+    except GeneratorExit:
+        raise
     except BaseException as error:
-        missing = RuntimeError(f"the kind raised {type(error).__name__}")
+        missing = _tamed(error)
     for left in open_.values():
         yield left.held, left.judge(missing)
 
 
+def _tamed(error: BaseException) -> Exception:
+    """What a kind raised, as an exception that ends the attempt and not its thread."""
+    return error if isinstance(error, Exception) else RuntimeError(f"the kind raised {type(error).__name__}")
+
+
+def _seconds(after: object) -> float | None:
+    """A wait that a kind asked for; None where it names no usable time."""
+    if not isinstance(after, (int, float)) or not math.isfinite(after):
+        return None
+    return min(max(0.0, float(after)), _LONGEST)
+
+
 def _text(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
     return (text if text else type(error).__name__)[:_MOST_TEXT]
