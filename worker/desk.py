@@ -75,6 +75,7 @@ class Desk:
         self._changed = threading.Condition()
         self._running: dict[str, Running] = {}
         self._verdicts: list[Verdict] = []
+        self._settling = 0
         self._busy = 0
         self._mean: float | None = None
         self._action = spec.make()
@@ -104,6 +105,7 @@ class Desk:
         """The claim that this process can take on now; None while all its threads are busy."""
         with self._changed:
             n = 0 if self._closing else (self._threads - self._busy) * self._portion()
+            per_call = self._portion() if self._bulk else 1
         if n <= 0:
             return None
         spec = self.spec
@@ -112,15 +114,15 @@ class Desk:
             n=n,
             cap=spec.concurrency * self._batch,
             limits=tuple((limit.name, round(self._interval(limit) * 1e6)) for limit in spec.limits),
-            per_call=self._batch,
+            per_call=per_call,
         )
 
     def _interval(self, limit: Limit) -> float:
         """Seconds from one start to the next that keep within a limit, with a twentieth to spare."""
         return limit.seconds / limit.calls / 0.95 * self.spec.cls.calls
 
-    def start(self, lent: Sequence[HeldJob], claimed: float) -> None:
-        """Begin to perform what was claimed at `claimed` (monotonic)."""
+    def start(self, lent: Sequence[HeldJob], claimed: float, *, per_call: int = 1) -> None:
+        """Begin to perform what was claimed at `claimed` (monotonic), as many to a call as the claim reckoned with."""
         if not lent:
             return
         until = claimed + self._lease
@@ -128,22 +130,37 @@ class Desk:
         with self._changed:
             for job in jobs:
                 self._running[job.held.key] = job
-            chunks = self._chunks(jobs)
+            if self._closing:
+                self._hand_back(jobs)
+                return
+            chunks = self._chunks(jobs, per_call)
             self._busy += len(chunks)
             self._largest = max(len(chunk) for chunk in chunks) if self._bulk else 1
         for chunk in chunks:
-            self._pool.run(partial(self._run_batch if self._bulk else self._run_chunk, chunk))
+            try:
+                self._pool.run(partial(self._run_batch if self._bulk else self._run_chunk, chunk))
+            except RuntimeError:  # no thread can be started: the task waits for one, the jobs need not
+                log.warning("desk.no_thread", action=self.spec.name)
+                with self._changed:
+                    self._hand_back(list(chunk))
 
-    def take(self) -> list[Verdict]:
-        """What is to be settled; the caller does, or puts it back."""
+    @contextmanager
+    def taking(self) -> Iterator[list[Verdict]]:
+        """What is to be settled. Until the block ends this desk is not idle; if it fails, they are kept."""
         with self._changed:
             verdicts, self._verdicts = self._verdicts, []
-            return verdicts
-
-    def put_back(self, verdicts: list[Verdict]) -> None:
-        """Settling failed: keep these for the next time."""
-        with self._changed:
-            self._verdicts[:0] = verdicts
+            self._settling += 1
+        try:
+            yield verdicts
+        except BaseException:
+            with self._changed:
+                self._verdicts[:0] = verdicts
+            raise
+        finally:
+            with self._changed:
+                self._settling -= 1
+                if verdicts:
+                    self._changed.notify_all()
 
     def wait(self, timeout: float) -> bool:
         """Wait until something is to be settled; whether it is.
@@ -163,9 +180,13 @@ class Desk:
         return self._mean is None or self._mean * self._largest < 0.1
 
     def is_idle(self) -> bool:
-        """Whether nothing runs and nothing awaits settling."""
+        """Whether nothing runs, and nothing awaits settling or is being settled."""
         with self._changed:
-            return not self._running and not self._verdicts
+            return not (self._running or self._verdicts or self._settling)
+
+    def is_settling(self) -> bool:
+        """Whether a round trip that settles is under way."""
+        return self._settling > 0
 
     # --- what the keeper asks
 
@@ -205,13 +226,13 @@ class Desk:
         now = time.monotonic()
         with self._changed:
             stuck = self._threads_stuck(now, older)
-            for job in list(self._running.values()) if stuck else ():
-                if job.state == "waiting" and now - job.progress >= older:
-                    self._let_go(job, Verdict(back(job.held)))
+            if stuck:
+                self._hand_back([job for job in self._running.values() if now - job.progress >= older])
 
     def close(self) -> None:
         """Begin nothing more, and hand back what has not begun."""
-        self._closing = True
+        with self._changed:
+            self._closing = True
         self.hand_back_waiting()
 
     def close_action(self) -> None:
@@ -230,7 +251,13 @@ class Desk:
         fits = max(1, int(AHEAD / max(self._mean, 1e-6)))
         return min(self._batch if self._bulk else _CHUNK, fits)
 
-    def _chunks(self, jobs: list[Running]) -> list[deque[Running]]:
+    def _hand_back(self, jobs: list[Running]) -> None:
+        """With the lock held: hand back those of these that have not begun."""
+        for job in jobs:
+            if job.state == "waiting":
+                self._let_go(job, Verdict(back(job.held)))
+
+    def _chunks(self, jobs: list[Running], per_call: int) -> list[deque[Running]]:
         """Share jobs out to the free threads, in batches of the bulk call or singly in turn.
 
         Quick jobs go to few threads: more would only wait for one another.
@@ -238,6 +265,8 @@ class Desk:
         free = max(1, self._threads - self._busy)
         if self._bulk:
             size = max(1, min(self._batch, -(-len(jobs) // free) if len(jobs) > self._portion() else len(jobs)))
+            if self.spec.limits:
+                size = per_call  # each call has a start of its own reserved
             return [deque(jobs[i : i + size]) for i in range(0, len(jobs), size)]
         worth = len(jobs) if self._mean is None else math.ceil(len(jobs) * self._mean / _SHARE)
         count = max(1, min(free, len(jobs), worth))
@@ -297,11 +326,14 @@ class Desk:
         _log(self.spec.name, verdict.outcome)
         with self._changed:
             self._let_go(job, verdict)
+            if verdict.put_off:
+                self._hand_back(list(self._running.values()))
 
     def _let_go(self, job: Running, verdict: Verdict) -> None:
         """With the lock held: the job leaves this desk with a verdict."""
         job.state = "gone"
-        self._running.pop(job.held.key, None)
+        if self._running.get(job.held.key) is job:
+            del self._running[job.held.key]
         self._verdicts.append(verdict)
         if len(self._verdicts) >= self._enough or not self._running:
             self._changed.notify_all()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from tiercast.errors import LedgerError
+from tiercast.errors import LedgerError, LedgerUnavailable
 
 from .desk import Desk
 from .performing import settle
@@ -30,6 +30,9 @@ _STUCK = 2.0
 
 #: Seconds that the other jobs of a process have to end once one of its jobs is overdue.
 _LAST = 30.0
+
+#: Seconds beyond the grace that a round trip under way is waited for when a process ends.
+_REPLY = 5.0
 
 
 class Keeper:
@@ -65,7 +68,7 @@ class Keeper:
         """Do once what is to be done."""
         for desk in self._runtime.desks.values():
             if not desk.is_drained():
-                settle(self._runtime, desk, None, Counter(), wake=True)
+                _settle(self._runtime, desk)
             desk.hand_back_waiting(older=_STUCK)
         now = time.monotonic()
         if now - self._renewed >= self._runtime.ledger.lease / 4:
@@ -107,6 +110,9 @@ def finish(runtime: Runtime, grace: float) -> None:
         _settle_all(runtime)
     except LedgerError as error:
         log.warning("finish.ledger", error=type(error).__name__)
+    # The keeper may be in the midst of settling: its thread ends with the process.
+    while any(desk.is_settling() for desk in runtime.desks.values()) and time.monotonic() < deadline + _REPLY:
+        time.sleep(0.01)
     for desk in runtime.desks.values():
         desk.close_action()
     runtime.ringer.close(1.0)
@@ -118,4 +124,14 @@ def _busy(desks: Iterable[Desk]) -> int:
 
 def _settle_all(runtime: Runtime) -> None:
     for desk in runtime.desks.values():
+        _settle(runtime, desk)
+
+
+def _settle(runtime: Runtime, desk: Desk) -> None:
+    """Settle what one desk has; a lane that the ledger cannot serve does not keep the others waiting."""
+    try:
         settle(runtime, desk, None, Counter(), wake=True)
+    except LedgerUnavailable:
+        raise
+    except LedgerError as error:
+        log.error("desk.not_settled", lane=desk.lane, error=type(error).__name__)

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import structlog
 
-from tiercast.errors import LedgerError
 from tiercast.ledger import new_token
 from tiercast.ledger.model import Claim, HeldJob, Turn
 
@@ -64,19 +63,15 @@ def settle(
     runtime: Runtime, desk: Desk, claim: Claim | None, counts: Counter[str], *, wake: bool = False
 ) -> Turn[HeldJob] | None:
     """Settle what is ready and claim; what was claimed is started. None where there was nothing to do."""
-    verdicts = desk.take()
-    if not verdicts and claim is None:
-        return None
-    asked = time.monotonic()
-    try:
+    with desk.taking() as verdicts:
+        if not verdicts and claim is None:
+            return None
+        asked = time.monotonic()
         turn = runtime.ledger.jobs(
             desk.lane, [verdict.outcome for verdict in verdicts], claim, put_off=_put_off(verdicts), wake=wake
         )
-    except LedgerError:
-        desk.put_back(verdicts)
-        raise
     runtime.ring(turn.bells)
-    desk.start(turn.lent, asked)
+    desk.start(turn.lent, asked, per_call=claim.per_call if claim else 1)
     settled = {job for job, _, _ in turn.settled}
     for verdict in verdicts:
         outcome = verdict.outcome
