@@ -330,6 +330,11 @@ def test_a_mistake_has_one_message_with_its_key(load: Load, text: str, key: str,
     assert says in told
 
 
+def test_a_name_with_a_line_break_or_a_terminals_code_stays_one_plain_line(load: Load) -> None:
+    (told,) = faults(load, action('"a\\nb\\u001b[2J" = "x"'))
+    assert told.startswith(r"actions.mail.a\nb\x1b[2J: unknown key.")
+
+
 def test_all_mistakes_are_told_at_once(load: Load) -> None:
     text = action("timeout = 'soon'\nsubjcet = 'x'") + "[limits.vendor]\nrate = 5\n[[rules]]\ndo = ['mial']\n"
     assert {fault.partition(": ")[0] for fault in faults(load, text)} == {

@@ -31,7 +31,8 @@ class Document:
 
     def fault(self, key: str, message: str) -> None:
         """Note a fault of the value at a dotted key."""
-        line = f"{key}: {message}"
+        # A quoted name may hold anything, and each fault is one line of a terminal.
+        line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in f"{key}: {message}")
         if line not in self.faults:
             self.faults.append(line)
 
