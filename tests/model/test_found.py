@@ -203,6 +203,21 @@ class TestGroups:
         assert story.operate("retry", job=key(2))
 
 
+class TestSkipped:
+    def test_what_its_plan_skipped_is_not_performed_without_its_groups(self, story: Story) -> None:
+        story.event(1, PlannedJob(action="a", skipped="once: this event names no tier"))
+        done, why, _ = story.ledger.operate("retry", job=key(1))
+        assert not done
+        assert "once: this event names no tier" in why
+        assert story.states(1) == ["skipped"]
+
+    def test_what_an_operator_dropped_can_be_tried_again(self, story: Story) -> None:
+        story.event(1, PlannedJob(action="a", once="k"))
+        assert story.operate("drop", job=key(1))
+        assert story.operate("retry", job=key(1))
+        assert story.states(1) == ["owed"]
+
+
 class TestContent:
     def test_a_job_whose_event_has_no_time_is_lent(self, story: Story) -> None:
         story.ledger.record([(SOURCE, delivery_id(1), b"{}")])

@@ -14,7 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.machine import LedgerMachine
 
-_EXAMPLES = int(os.environ.get("TIERCAST_MODEL_EXAMPLES", "50"))
+_EXAMPLES = int(os.environ.get("TIERCAST_MODEL_EXAMPLES", "40"))
 
 
 @pytest.mark.timeout(max(120, _EXAMPLES * 3))

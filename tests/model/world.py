@@ -92,6 +92,7 @@ class Job(Member):
     maybe_at: int | None = None
     changed: int = 0
     effects: int = 0
+    by_plan: bool = False
 
     @property
     def maybe(self) -> bool:
@@ -215,6 +216,7 @@ class World:
         )
         delivery.jobs.append(name)
         if skipped:
+            job.by_plan = True
             self._set(job, "skipped")
         else:
             self.enter(job)
@@ -322,7 +324,7 @@ class World:
                 job.owe(self.now)
                 return True
             return False
-        if job.state not in ("dead", "skipped", "superseded"):
+        if job.by_plan or job.state not in ("dead", "skipped", "superseded"):
             return False
         if job.keeps and job.once is not None and job.order is not None:
             # It keeps the once place while it is asked for again, so it stands at once or not at all.

@@ -30,8 +30,8 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     operator, m 1 when an effect is possible, mt when that was noted last, r result
                                     or reason, z when it changed,
                                     og order group, cg once group, ar arrival (delivery that carried it),
-                                    u 1 when order could not apply, a<n> attempt n: "<started> <duration> <outcome>
-                                    <error>" (the last 20)
+                                    u 1 when order could not apply, ps 1 when its plan skipped it, a<n> attempt n:
+                                    "<started> <duration> <outcome> <error>" (the last 20)
     p:<group>               zset    "<arrival>/<job>" of a group's unsettled jobs -> created (microseconds) for an
                                     order group, 0 for a once group
     s:<group>               string  the job of the group that stands in the lane (or keeps the place)

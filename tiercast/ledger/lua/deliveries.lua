@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Settle deliveries with what was read in them (plan), then claim the next, in one step.
--- Keys: all of _common, _parking and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries.
+-- Keys: all of _common, _parking and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone.
 -- ARGV[1]: {lane, source, keep, keep_dead, plans: [...], claim: {...} or absent}; a plan is
 --   {k delivery, t token, o processed|ignored|test|quarantined|back, r reason, e event id, ty type, at, us created,
 --    f form, c [customer digest, digests of aliases ...], jobs: [{a action, og, cg, s skipped or absent, r, u}],
@@ -60,7 +60,10 @@ local function add_job(delivery, plan, job, key)
   if job.og then add('og', job.og) end
   if job.cg then add('cg', job.cg) end
   if job.u then add('u', 1) end
-  if job.s then return set_state(key, 'skipped', job.r, nil, delivery, set) end
+  if job.s then
+    add('ps', 1)
+    return set_state(key, 'skipped', job.r, nil, delivery, set)
+  end
   if not (job.og or job.cg) then
     set_state(key, 'owed', nil, nil, delivery, set)
     return owe('jobs/' .. action_of(key), key)
@@ -110,6 +113,23 @@ local function process(delivery, plan, again)
   return 'processed', ''
 end
 
+-- Whether the event is of a customer who was forgotten. One that is known by the name of a forgotten one, but has
+-- another id, may be a person who came back: then only what happened before counts.
+local any_gone = call('EXISTS', P .. 'gone') == 1
+local function is_forgotten(plan)
+  if not any_gone or not plan.c or not plan.c[1] then return false end
+  for i, at in ipairs(call('HMGET', P .. 'gone', unpack(plan.c))) do
+    if at and (i == 1 or plan.us <= tonumber(at) * 1000) then return true end
+  end
+  return false
+end
+
+local function drop_forgotten(delivery, plan)
+  settle_delivery(delivery, 'ignored', { ty = plan.ty, r = 'its customer was forgotten' })
+  call('DEL', P .. 'b:' .. delivery)
+  return 'ignored', ''
+end
+
 local function settle(plan)
   local due = let_go(lane, plan.k, plan.t)
   if not due then return nil end
@@ -118,6 +138,7 @@ local function settle(plan)
     return 'queued', ''
   end
   forget_lapses(lane, plan.k)
+  if is_forgotten(plan) then return drop_forgotten(plan.k, plan) end
   if plan.o == 'processed' then return process(plan.k, plan, call('HGET', P .. 'd:' .. plan.k, 'again')) end
   settle_delivery(plan.k, plan.o, plan)
   return plan.o, ''

@@ -97,6 +97,9 @@ function verbs.resume()
 end
 
 function verbs.retry(state)
+  -- It has no groups to find its place in: performed, it would be held to no order and no once.
+  local f = call('HMGET', P .. 'j:' .. request.job, 'ps', 'r')
+  if f[1] then return { 'no', 'this event can never lead to it: ' .. (f[2] or '') } end
   if state == 'dead' or state == 'skipped' or state == 'superseded' then return try_again(request.job) end
   if state == 'owed' and not held(request.job) then
     owe(lane_of(request.job), request.job)
@@ -134,6 +137,9 @@ function verbs.replay()
     return { 'no', 'there is no such delivery' }
   end
   if f[1] == 'duplicate' then return { 'no', 'it is a duplicate; replay ' .. (f[3] or 'the first') } end
+  if call('EXISTS', P .. 'b:' .. request.delivery) == 0 then
+    return { 'no', 'its body was removed, because its customer was forgotten' }
+  end
   local lane = 'deliveries/' .. f[2]
   call('HSET', key, 'again', math.max(request.again, tonumber(f[4] or 0)))
   if f[4] then return { 'ok', 'queued' } end
