@@ -1,16 +1,20 @@
 """Processes beside the pool: for members whose lease has ended before, and for a pool that hears no bells.
 
 A member whose lease has ended may be what killed its process. It is claimed alone, in a process of its own, so
-that it takes no neighbour along. A process aside ends with the one that started it.
+that it takes no neighbour along. A process aside ends with the one that started it: it begins nothing more then,
+and what runs may end.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 
 import structlog
 
@@ -21,8 +25,16 @@ log = structlog.get_logger()
 #: The most processes for suspects of one lane that one process of the pool starts.
 _MOST = 2
 
+#: Seconds that a running job has to end once the process that started this one is gone.
+_GRACE = 8.0
+
+#: Seconds that a process aside drains a lane for, as long as there is work.
+_DRAIN = 10.0
+
 _lock = threading.Lock()
 _seeing_to: dict[str, list[subprocess.Popen[bytes]]] = {}
+
+_ending = threading.Event()
 
 
 def see_to_suspects(lane: str) -> None:
@@ -40,12 +52,43 @@ def start(what: str, lane: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "worker.aside", what, lane], stdin=subprocess.PIPE)
 
 
+def end(processes: Iterable[subprocess.Popen[bytes]], timeout: float = _GRACE + 2) -> None:
+    """Have processes aside end, and wait for them; those that do not in time are killed."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        if process.stdin is not None:
+            process.stdin.close()
+    deadline = time.monotonic() + timeout
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def end_all() -> None:
+    """End those that see to suspects for this process."""
+    with _lock:
+        end([process for processes in _seeing_to.values() for process in processes])
+        _seeing_to.clear()
+
+
 def _end_with_parent() -> None:
-    """Exit when the process that started us is gone: its end of the pipe closes, however it died."""
+    """End when the process that started us is gone, however it died.
+
+    Its end of the pipe closes then, unless a process that it forked meanwhile has inherited it.
+    """
+    parent = os.getppid()
 
     def watch() -> None:
-        while os.read(0, 1024):
-            pass
+        from .runtime import close
+
+        while os.getppid() == parent:
+            if select.select([0], [], [], 0.5)[0] and not os.read(0, 1024):
+                break
+        _ending.set()
+        close(_GRACE)
         os._exit(0)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
@@ -53,26 +96,33 @@ def _end_with_parent() -> None:
 
 def _suspects(lane: str) -> None:
     """Perform suspects one after the other until there is none."""
+    from .performing import perform_suspect
+    from .processing import process_suspect
     from .runtime import runtime
 
-    if lane.startswith(keys.DELIVERIES):
-        from .processing import process_suspect
-
-        while process_suspect(runtime(), lane):
+    current = runtime()
+    if not lane.startswith(keys.DELIVERIES):
+        while not _ending.is_set() and perform_suspect(current, lane):
             pass
-    else:
-        from .performing import perform_suspect
-
-        while perform_suspect(runtime(), lane):
-            pass
+        return
+    going_on = True
+    while going_on and not _ending.is_set():
+        # One that never ends must not keep this process for ever; its lease ends as if it had killed it.
+        stuck = threading.Timer(current.ledger.lease, os._exit, [75])
+        stuck.daemon = True
+        stuck.start()
+        going_on = process_suspect(current, lane)
+        stuck.cancel()
 
 
 def _drain(lane: str) -> None:
-    """Drain a lane as a bell would have it drained, and wait for what it began."""
+    """Drain a lane as bells would have it drained, and wait for what was begun."""
     from .drains import drain
     from .runtime import runtime
 
-    drain(lane)
+    deadline = time.monotonic() + _DRAIN
+    while drain(lane).get("claimed") and time.monotonic() < deadline and not _ending.is_set():
+        pass
     desk = runtime().desks.get(lane)
     while desk is not None and not desk.is_idle():
         time.sleep(0.05)
@@ -86,13 +136,16 @@ def main() -> None:
     from .runtime import close
 
     what, lane = sys.argv[1:]
+    # A Ctrl-C is for the process that started us; so is the signal that stops a worker warmly.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     set_up_logs(load_settings(), process="aside")
     _end_with_parent()
     if what == "suspects":
         _suspects(lane)
     else:
         _drain(lane)
-    close(10.0)
+    close(_GRACE)
 
 
 if __name__ == "__main__":

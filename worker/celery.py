@@ -21,6 +21,10 @@ from .timer import Timer
 #: Seconds that running jobs have to end when a process of the pool is told to stop.
 _GRACE = 8.0
 
+#: Seconds after which a process of the pool that has not returned from a drain is replaced: a drain takes about two,
+#: and longer only while the ledger does not answer.
+_STUCK = 120
+
 
 def make_app() -> Celery:
     """Make the app from the environment."""
@@ -38,6 +42,7 @@ def make_app() -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={"socket_keepalive": True, "health_check_interval": 10},
         worker_max_tasks_per_child=None,
+        task_time_limit=_STUCK,
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     made.steps["worker"].add(Timer)

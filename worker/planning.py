@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 import structlog
-from tiercast.config.rules import match
 
 from tiercast.config.model import ActionSpec, Config
+from tiercast.config.rules import match
 from tiercast.event import Event, customer_ids
 from tiercast.ids import received_ms
 from tiercast.ledger import Digests
@@ -29,7 +32,8 @@ class Planner:
         try:
             return self._plan(held)
         except Exception as error:
-            log.exception("plan.fault", delivery=held.id, error=type(error).__name__)
+            # No traceback: its last line may quote the customer's data.
+            log.error("plan.fault", delivery=held.id, error=type(error).__name__, at=_place(error))
             reason = f"a fault of Tiercast's own while planning it ({type(error).__name__}); see the worker's log"
             return self._settled(held, DeliveryState.QUARANTINED, reason)
 
@@ -96,6 +100,12 @@ class Planner:
             unordered=unordered,
             once=self._digests.of("once", event.source, *pairs),
         )
+
+
+def _place(error: Exception) -> str:
+    """Where an exception was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
 
 
 def _part(event: Event, name: str) -> str | None:

@@ -7,8 +7,9 @@ from collections import Counter
 
 import structlog
 
+from tiercast.errors import LedgerUnavailable
 from tiercast.ledger import keys, new_token
-from tiercast.ledger.model import Claim, HeldDelivery, Turn
+from tiercast.ledger.model import Claim, HeldDelivery, Plan, Turn
 
 from .aside import see_to_suspects
 from .planning import Planner
@@ -42,7 +43,19 @@ def process(runtime: Runtime, lane: str) -> dict[str, int]:
         counts["claimed"] += len(turn.lent)
         plans = [planner.plan(held) for held in turn.lent]
         left = BATCH if time.monotonic() < deadline else 0
-        turn = runtime.ledger.deliveries(source, plans, Claim(token=new_token(), n=left))
+        turn = _settle(runtime, source, plans, Claim(token=new_token(), n=left))
+
+
+def _settle(runtime: Runtime, source: str, plans: list[Plan], claim: Claim | None = None) -> Turn[HeldDelivery]:
+    """Settle, and be patient while the ledger is away: what is held here would wait for the end of its lease."""
+    patience = time.monotonic() + runtime.ledger.lease / 2
+    while True:
+        try:
+            return runtime.ledger.deliveries(source, plans, claim)
+        except LedgerUnavailable:
+            if time.monotonic() > patience:
+                raise
+            time.sleep(0.2)
 
 
 def process_suspect(runtime: Runtime, lane: str) -> bool:
@@ -52,7 +65,7 @@ def process_suspect(runtime: Runtime, lane: str) -> bool:
     if not turn.lent:
         return False
     planner = Planner(runtime.config, runtime.digests, source)
-    _told(runtime, runtime.ledger.deliveries(source, [planner.plan(held) for held in turn.lent]), Counter())
+    _told(runtime, _settle(runtime, source, [planner.plan(held) for held in turn.lent]), Counter())
     return True
 
 

@@ -108,8 +108,10 @@ def runtime() -> Runtime:
 
 def close(grace: float) -> None:
     """Hand back what has not begun, and give what runs `grace` seconds to end and be settled."""
+    from .aside import end_all
     from .keeper import finish
 
     with _lock:
         if _runtime is not None:
             finish(_runtime, grace)
+            end_all()

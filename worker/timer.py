@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 from celery import bootsteps, signals
+from celery.worker import state
 
 from tiercast.bells import publisher
 from tiercast.errors import LedgerError
@@ -22,8 +23,11 @@ from tiercast.ringer import BellRinger
 
 log = structlog.get_logger()
 
-#: Seconds without any bell, while work is due, after which this worker counts as deaf.
+#: Seconds without any bell, while work is due, after which this worker counts as deaf; longer while the pool is at
+#: work on one, and while the worker starts.
 _DEAF = 2.5
+_DEAF_AT_WORK = 10.0
+_STARTING = 5.0
 
 #: Seconds between two looks for what has outlived its retention.
 _TRIM = 20.0
@@ -31,10 +35,15 @@ _TRIM = 20.0
 _heard = time.monotonic()
 
 
+@signals.worker_ready.connect
 @signals.task_received.connect
 def _hear(**_: Any) -> None:
     global _heard
     _heard = time.monotonic()
+
+
+def _is_deaf() -> bool:
+    return time.monotonic() - _heard > (_DEAF_AT_WORK if state.reserved_requests else _DEAF)
 
 
 class Timer(bootsteps.StartStopStep):
@@ -51,6 +60,8 @@ class Timer(bootsteps.StartStopStep):
         """Start the thread."""
         from .runtime import known_lanes, load, queue_of
 
+        global _heard
+        _heard = time.monotonic() + _STARTING
         settings, config = load()
         consumed = set(parent.app.amqp.queues.consume_from)
         lanes = known_lanes(config)
@@ -68,7 +79,7 @@ class Timer(bootsteps.StartStopStep):
         """Stop the thread; nothing is rung for any more."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(2)
+            self._thread.join(12)
 
     terminate = stop
 
@@ -105,15 +116,16 @@ class Ticker:
             except Exception as error:
                 log.exception("timer.fault", error=type(error).__name__)
                 pause = 1.0
+        from .aside import end
+
         self._ringer.close(1.0)
-        for process in self._aside.values():
-            process.terminate()
+        end(self._aside.values())
 
     def tick(self) -> float:
         """Ring for what is due; returns the seconds until the next look."""
         due = self._ledger.due(self._lanes)
         self._ringer.ring(due.bells)
-        if due.waiting and time.monotonic() - _heard > _DEAF:
+        if due.waiting and _is_deaf():
             self._drain_aside([lane for lane in due.waiting if lane in self._own])
         if time.monotonic() >= self._trim_at:
             self._trim()
