@@ -6,7 +6,8 @@ milliseconds of the server's own clock unless a line says otherwise.
 
     meta                    hash    layout (version of this page), hash_key (secret for the keyed digests, when the
                                     environment names none), hash_check (proof that all processes use one key),
-                                    room (cache of the last look at the server's memory)
+                                    room (cache of the last look at the server's memory), waited (written before
+                                    each WAIT for replicas)
     lanes                   set     names of all lanes that ever held work
     lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused, cap (the most held),
                                     ticket (when it was last rung for or drained), help (until when no second bell)
@@ -37,12 +38,13 @@ milliseconds of the server's own clock unless a line says otherwise.
     s:<group>               string  the job of the group that stands in the lane (or keeps the place)
     n:<group>               string  "<created> <arrival>" of the newest job done of an order group; expires after
                                     90 days
-    once:<action>           hash    once group's digest -> job that was done; for ever
+    once:<action>           hash    once group's digest -> job that was done, or "forgotten"; for ever
 
     ix:d:<state>            zset    settled delivery -> received
     ix:j:<state>            zset    job that is parked, skipped, superseded, dead or uncertain -> when it changed
     cust:<digest>           zset    delivery of that customer -> received
     alias:<digest>          set     digests of customers that this source id or email belongs to
+    gone                    hash    digest of a forgotten customer's name -> when it was forgotten; for ever
     trim                    zset    delivery -> when it leaves the ledger, with its event and jobs
     clock                   string  tests only: what the clock shows
 """

@@ -233,6 +233,20 @@ class JobInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was removed of a customer. `busy` are jobs being performed, `needed` bodies that open work still needs.
+
+    `bells` are lanes to ring for.
+    """
+
+    deliveries: int
+    jobs: int
+    busy: list[str]
+    needed: list[str]
+    bells: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What became of an operator's request: done, or why not."""
 

@@ -13,12 +13,17 @@ from redis.retry import Retry
 
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from . import keys, scripts
-from .model import Claim, Due, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Turn
+from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Turn
 
 _FULL = {
     "owed": "the limit of owed deliveries is reached (TIERCAST_MAX_OWED)",
     "memory": "the configured share of the ledger's memory is used (TIERCAST_MEMORY_SHARE)",
 }
+
+#: WAIT asks for what its own connection wrote last (seen on Valkey 9). A script that is repeated writes nothing, though
+#: its first try may not have reached the replicas; this write behind it stands for all that came before. It must also
+#: pass where memory is used up, since settling must.
+_MARK = "#!lua flags=allow-oom\nreturn redis.call('HSET', KEYS[1], 'waited', 1)"
 
 #: How many times a worker repeats a call whose answer was lost; every call can be repeated without harm.
 _REPEATS = 3
@@ -191,6 +196,22 @@ class Ledger:
         answer, text, bells = self._run("operate", [_json(request)])
         return answer == b"ok", _text(text), _texts(bells)
 
+    def forget(
+        self,
+        names: Sequence[str],
+        deliveries: Sequence[tuple[str, str]] = (),
+        *,
+        bodies: Sequence[str] = (),
+    ) -> Forgotten:
+        """Leave tombstones for a customer's names, and remove (delivery, source) pairs with everything about them.
+
+        `names` are digests; of `bodies` only the raw body goes, where nothing needs it any more.
+        """
+        request = {"keep": self._keep_ms, "keep_dead": self._keep_dead_ms, "names": list(names)}
+        request |= {"deliveries": [list(pair) for pair in deliveries], "bodies": list(bodies)}
+        removed, jobs, busy, needed, bells = self._run("forget", [_json(request)], durable=True)
+        return Forgotten(int(removed), int(jobs), _texts(busy), _texts(needed), _texts(bells))
+
     # --- inside
 
     def _request(self, lane: str, claim: Claim | None) -> dict[str, Any]:
@@ -238,8 +259,9 @@ class Ledger:
             return self.client.evalsha(digest, 1, self.prefix, *args)
         pipe = self.client.pipeline(transaction=False)
         pipe.evalsha(digest, 1, self.prefix, *args)
+        pipe.eval(_MARK, 1, self.key("meta"))
         pipe.wait(self._replicas, self._replica_ms)
-        answer, reached = pipe.execute()
+        answer, _, reached = pipe.execute()
         if reached < self._replicas:
             raise LedgerUnavailable(f"{reached} of {self._replicas} replicas confirmed in time (TIERCAST_DURABILITY)")
         return answer

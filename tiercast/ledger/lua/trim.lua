@@ -4,6 +4,7 @@
 -- ARGV: the most to let go. Returns {how many went, bells}. Event marks (m:) and once places stay.
 --COMMON
 --PARKING
+--LEAVING
 
 -- A job that may have had its effect keeps its once place for ever, and older ones of its order group end with it.
 local function forget_job(job)
@@ -20,24 +21,11 @@ local function forget_job(job)
   call('DEL', P .. 'j:' .. job)
 end
 
-local function forget_customer(delivery, text)
-  local customer
-  local digests = {}
-  for digest in string.gmatch(text, '%S+') do digests[#digests + 1] = digest end
-  customer = digests[1]
-  call('ZREM', P .. 'cust:' .. customer, delivery)
-  if call('EXISTS', P .. 'cust:' .. customer) == 1 then return end
-  for i = 2, #digests do call('SREM', P .. 'alias:' .. digests[i], customer) end
-end
-
 local gone = call('ZRANGEBYSCORE', P .. 'trim', '-inf', int(T), 'LIMIT', 0, tonumber(ARGV[1]))
 for _, delivery in ipairs(gone) do
   local f = call('HMGET', P .. 'd:' .. delivery, 's', 'src', 'e', 'j', 'c')
-  for name in string.gmatch(f[4] or '', '%S+') do forget_job(f[2] .. ':' .. f[3] .. ':' .. name) end
-  if f[5] then forget_customer(delivery, f[5]) end
-  if f[1] then call('ZREM', P .. 'ix:d:' .. f[1], delivery) end
-  call('DEL', P .. 'd:' .. delivery, P .. 'b:' .. delivery)
-  call('ZREM', P .. 'trim', delivery)
+  for _, job in ipairs(jobs_of(f[2], f[3], f[4])) do forget_job(job) end
+  forget_delivery(delivery, f[1], f[5])
 end
 flush_families()
 ring_woken()

@@ -1,0 +1,110 @@
+#!lua flags=allow-oom
+-- Forget a customer: drop what is open of their jobs, then remove their deliveries with everything about them.
+-- Keys: all of _common, _parking and _leaving; gone, m: of the events; held: and lease: of the jobs.
+-- ARGV[1]: {keep, keep_dead, names: [digest, ...], deliveries: [[delivery, source], ...], bodies: [delivery, ...]}:
+--   `names` leave a tombstone each; of `bodies` only the raw body goes, where nothing is open any more.
+-- Returns {deliveries removed, jobs removed, [job that is being performed, ...], [delivery of `bodies` that still
+--   needs its body, ...], bells}. A delivery with a job that is being performed stays, its other jobs are dropped.
+-- Once places stay, without the name of the job that took them: nothing is paid again to whom was forgotten.
+--COMMON
+--PARKING
+--LEAVING
+
+local request = cjson.decode(ARGV[1])
+KEEP, KEEP_DEAD = request.keep, request.keep_dead
+
+for _, digest in ipairs(request.names) do call('HSET', P .. 'gone', digest, int(T)) end
+
+local function is_performed(job)
+  local ends = call('ZSCORE', P .. 'held:jobs/' .. action_of(job), job)
+  return ends and tonumber(ends) > T
+end
+
+local orders, onces = {}, {}
+
+-- Out of its lane and groups. One that may have had its effect keeps its once place for ever.
+local function take_out(job)
+  local lane = 'jobs/' .. action_of(job)
+  call('ZREM', P .. 'due:' .. lane, job)
+  call('ZREM', P .. 'held:' .. lane, job)
+  call('HDEL', P .. 'lease:' .. lane, job)
+  call('HDEL', P .. 'lapsed:' .. lane, job)
+  local order, once, arrival, _, digest = groups_of(job)
+  local f = call('HMGET', P .. 'j:' .. job, 's', 'm')
+  local open_or_dead = not SETTLED[f[1]] or f[1] == 'dead'
+  if once and (f[1] == 'uncertain' or (f[2] and open_or_dead)) then done_once(once, digest, job) end
+  leave(order, job, arrival)
+  leave(once, job, arrival)
+  if order then orders[order] = true end
+  if once then onces[once] = true end
+  return order, digest
+end
+
+local function drop(job)
+  local state = call('HGET', P .. 'j:' .. job, 's')
+  if not state or SETTLED[state] then return end
+  take_out(job)
+  set_state(job, 'skipped', 'its customer was forgotten')
+end
+
+local function remove(job)
+  local state = call('HGET', P .. 'j:' .. job, 's')
+  if not state then return 0 end
+  local order, digest = take_out(job)
+  local places = P .. 'once:' .. action_of(job)
+  if digest and call('HGET', places, digest) == job then call('HSET', places, digest, 'forgotten') end
+  if order then call('DEL', P .. 'n:' .. order) end
+  call('ZREM', P .. 'ix:j:' .. state, job)
+  call('DEL', P .. 'j:' .. job)
+  return 1
+end
+
+-- First drop everything that is open, so that nothing of theirs is released meanwhile.
+local found, busy = {}, {}
+for _, pair in ipairs(request.deliveries) do
+  local f = call('HMGET', P .. 'd:' .. pair[1], 's', 'src', 'e', 'j', 'c')
+  local one = { id = pair[1], source = f[2] or pair[2], state = f[1], event = f[3], digests = f[5] }
+  one.lane, one.jobs = 'deliveries/' .. one.source, jobs_of(one.source, one.event, f[4])
+  for _, job in ipairs(one.jobs) do
+    if is_performed(job) then
+      one.is_busy = true
+      busy[#busy + 1] = job
+    else
+      drop(job)
+    end
+  end
+  found[#found + 1] = one
+end
+
+local removed, jobs = 0, 0
+for _, one in ipairs(found) do
+  if not one.is_busy then
+    for _, job in ipairs(one.jobs) do jobs = jobs + remove(job) end
+  end
+end
+for order in pairs(orders) do advance_order(order) end
+for once in pairs(onces) do advance_once(once) end
+flush_families()
+
+for _, one in ipairs(found) do
+  if not one.is_busy then
+    if call('EXISTS', P .. 'd:' .. one.id, P .. 'b:' .. one.id) > 0 then removed = removed + 1 end
+    for _, part in ipairs({ 'due:', 'held:' }) do call('ZREM', P .. part .. one.lane, one.id) end
+    for _, part in ipairs({ 'lease:', 'lapsed:' }) do call('HDEL', P .. part .. one.lane, one.id) end
+    local mark = P .. 'm:' .. one.source .. ':' .. (one.event or '')
+    if one.event and call('GET', mark) == one.id then call('DEL', mark) end
+    forget_delivery(one.id, one.state, one.digests)
+  end
+end
+
+local needed = {}
+for _, delivery in ipairs(request.bodies) do
+  local f = call('HMGET', P .. 'd:' .. delivery, 's', 'o', 'again')
+  if f[1] and tonumber(f[2] or 0) == 0 and not f[3] then
+    call('DEL', P .. 'b:' .. delivery)
+  else
+    needed[#needed + 1] = delivery
+  end
+end
+ring_woken()
+return { removed, jobs, busy, needed, bells }
