@@ -6,7 +6,6 @@ until its time-out. The keeper renews its lease and settles what no drain settle
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import deque
@@ -23,21 +22,13 @@ from tiercast.ledger import Ledger, keys
 from tiercast.ledger.model import Claim, HeldJob, Outcome
 
 from .attempts import Verdict, back, perform_many, perform_one
+from .pace import Pace
 from .threads import Threads
 
 log = structlog.get_logger()
 
 #: The most threads of one action in one process.
 THREADS = 16
-
-#: Seconds of work that one claim may take on for each free thread.
-AHEAD = 1.0
-
-#: Seconds of work that make a thread worth waking.
-_SHARE = 0.005
-
-#: The most jobs that one thread takes on at once where the kind has no bulk call.
-_CHUNK = 50
 
 #: Seconds that a lease must still last for an effect to begin.
 _MARGIN = 3.0
@@ -46,8 +37,8 @@ _MARGIN = 3.0
 _ENOUGH = 100
 _LINGER = 0.004
 
-#: How fast the learnt duration follows: the weight of the newest observation.
-_WEIGHT = 0.2
+#: Seconds between two notes that a bulk call gets ahead.
+_PROGRESS = 0.5
 
 
 @dataclass(slots=True)
@@ -77,7 +68,7 @@ class Desk:
         self._verdicts: list[Verdict] = []
         self._settling = 0
         self._busy = 0
-        self._mean: float | None = None
+        self._pace = Pace(self._batch if self._bulk else None)
         self._action = spec.make()
         self._largest = 1
         self._enough = 1
@@ -104,8 +95,8 @@ class Desk:
     def claim(self, token: str) -> Claim | None:
         """The claim that this process can take on now; None while all its threads are busy."""
         with self._changed:
-            n = 0 if self._closing else (self._threads - self._busy) * self._portion()
-            per_call = self._portion() if self._bulk else 1
+            n = 0 if self._closing else (self._threads - self._busy) * self._pace.portion()
+            per_call = self._pace.portion() if self._bulk else 1
         if n <= 0:
             return None
         spec = self.spec
@@ -177,7 +168,7 @@ class Desk:
 
     def is_quick(self) -> bool:
         """Whether its calls usually end so soon that a drain had better wait for them."""
-        return self._mean is None or self._mean * self._largest < 0.1
+        return self._pace.is_quick(self._largest)
 
     def is_idle(self) -> bool:
         """Whether nothing runs, and nothing awaits settling or is being settled."""
@@ -244,13 +235,6 @@ class Desk:
     def _threads_stuck(self, now: float, older: float) -> bool:
         return any(r.state == "running" and now - r.progress >= older for r in self._running.values()) or older == 0
 
-    def _portion(self) -> int:
-        """How many jobs one thread takes on: what it should get done within about a second."""
-        if self._mean is None:
-            return min(self._batch, 10) if self._bulk else 1
-        fits = max(1, int(AHEAD / max(self._mean, 1e-6)))
-        return min(self._batch if self._bulk else _CHUNK, fits)
-
     def _hand_back(self, jobs: list[Running]) -> None:
         """With the lock held: hand back those of these that have not begun."""
         for job in jobs:
@@ -264,12 +248,11 @@ class Desk:
         """
         free = max(1, self._threads - self._busy)
         if self._bulk:
-            size = max(1, min(self._batch, -(-len(jobs) // free) if len(jobs) > self._portion() else len(jobs)))
+            size = max(1, min(self._batch, -(-len(jobs) // free) if len(jobs) > self._pace.portion() else len(jobs)))
             if self.spec.limits:
                 size = per_call  # each call has a start of its own reserved
             return [deque(jobs[i : i + size]) for i in range(0, len(jobs), size)]
-        worth = len(jobs) if self._mean is None else math.ceil(len(jobs) * self._mean / _SHARE)
-        count = max(1, min(free, len(jobs), worth))
+        count = min(free, len(jobs), self._pace.threads(len(jobs)))
         return [deque(jobs[i::count]) for i in range(count)]
 
     def _begin(self, job: Running) -> bool:
@@ -295,7 +278,7 @@ class Desk:
                     continue
                 began = time.monotonic()
                 verdict = perform_one(self.spec, self._action, job.held)
-                self._learn(time.monotonic() - began)
+                self._pace.learn(time.monotonic() - began)
                 self._settle(job, verdict)
         finally:
             self._thread_ends()
@@ -305,15 +288,16 @@ class Desk:
             jobs = {job.held.key: job for job in chunk if self._begin(job)}
             if not jobs:
                 return
-            began = time.monotonic()
+            began = noted = time.monotonic()
             count = len(jobs)
             for held, verdict in perform_many(self.spec, self._action, [job.held for job in jobs.values()]):
                 self._settle(jobs.pop(held.key), verdict)
-                now = time.monotonic()
-                with self._changed:
-                    for left in jobs.values():
-                        left.progress = now
-            self._learn((time.monotonic() - began) / count)
+                if (now := time.monotonic()) - noted > _PROGRESS:
+                    noted = now
+                    with self._changed:
+                        for left in jobs.values():
+                            left.progress = now
+            self._pace.learn((time.monotonic() - began) / count)
         finally:
             self._thread_ends()
 
@@ -337,10 +321,6 @@ class Desk:
         self._verdicts.append(verdict)
         if len(self._verdicts) >= self._enough or not self._running:
             self._changed.notify_all()
-
-    def _learn(self, seconds: float) -> None:
-        mean = self._mean
-        self._mean = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
 
     def _is_overdue(self, job: Running, now: float) -> bool:
         return job.state == "running" and now - job.progress > self.spec.timeout + grace_of(self.spec)

@@ -1,0 +1,55 @@
+"""How long an action's jobs take: learnt, so that no more is claimed than can soon begin."""
+
+from __future__ import annotations
+
+import math
+
+#: Seconds of work that one claim may take on for each free thread.
+AHEAD = 1.0
+
+#: Seconds of work that make a thread worth waking.
+_SHARE = 0.005
+
+#: Seconds that a call may take for a drain to wait for it.
+_QUICK = 0.1
+
+#: The most jobs that one thread takes on at once where the kind has no bulk call.
+_CHUNK = 50
+
+#: How many jobs the first bulk call takes, while nothing is known.
+_FIRST = 10
+
+#: How fast the mean follows: the weight of the newest observation.
+_WEIGHT = 0.2
+
+
+class Pace:
+    """The mean duration of a job, in seconds, and what follows from it.
+
+    Args:
+        batch: the most jobs of one bulk call; None where the kind has none.
+    """
+
+    def __init__(self, batch: int | None) -> None:
+        self._batch = batch
+        self._mean: float | None = None
+
+    def learn(self, seconds: float) -> None:
+        """Take in how long one job took."""
+        mean = self._mean
+        self._mean = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
+
+    def portion(self) -> int:
+        """How many jobs one thread takes on: what it should get done within about a second."""
+        if self._mean is None:
+            return 1 if self._batch is None else min(self._batch, _FIRST)
+        fits = max(1, int(AHEAD / max(self._mean, 1e-6)))
+        return min(_CHUNK if self._batch is None else self._batch, fits)
+
+    def threads(self, jobs: int) -> int:
+        """How many threads so many jobs are worth: quick ones would only wait for one another."""
+        return jobs if self._mean is None else max(1, math.ceil(jobs * self._mean / _SHARE))
+
+    def is_quick(self, jobs: int) -> bool:
+        """Whether a call of so many jobs usually ends so soon that a drain had better wait for it."""
+        return self._mean is None or self._mean * jobs < _QUICK
