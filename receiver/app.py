@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import structlog
@@ -14,7 +15,8 @@ from tiercast.ringer import BellRinger
 from tiercast.settings import Settings
 
 from .answers import RETRY_AFTER, Answer, error_answer, failure_answer
-from .enqueue import Enqueue, Store
+from .enqueue import Enqueue
+from .store import Store, reason_of
 from .webhooks import Shortcut, Webhooks
 
 log = structlog.get_logger()
@@ -59,14 +61,19 @@ def _add_health(app: Flask, store: Store) -> None:
 
     def readyz() -> Answer:
         try:
-            store.ping()
+            note = store.ping()
         except LedgerError as error:
             log.warning("receiver.unready", error=type(error).__name__)
-            return Answer('{"status": "cannot store"}', 503, {"Retry-After": RETRY_AFTER})
-        return Answer('{"status": "ok"}')
+            return _status("cannot store", reason_of(error), 503)
+        return _status("ok", note)
 
     app.add_url_rule("/healthz", view_func=healthz)
     app.add_url_rule("/readyz", view_func=readyz)
+
+
+def _status(status: str, reason: str | None, code: int = 200) -> Answer:
+    document = {"status": status} | ({"reason": reason} if reason else {})
+    return Answer(json.dumps(document), code, {"Retry-After": RETRY_AFTER} if code == 503 else None)
 
 
 def _http_error(error: HTTPException) -> Answer:

@@ -1,10 +1,9 @@
-"""Stores what is authentic: the one place through which a body gets from the receiver into the ledger."""
+"""Stores what is authentic: the one place through which a body gets from the receiver into the ledger or the spool."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 import structlog
 
@@ -13,33 +12,16 @@ from tiercast.ringer import BellRinger
 from tiercast.signature import Authentic
 
 from .commit import GroupCommit, Triple
+from .store import Recorded, Spooled, Store
 
 log = structlog.get_logger()
-
-
-class Recorded(Protocol):
-    """What the ledger says of a batch that it recorded."""
-
-    @property
-    def bells(self) -> Sequence[str]:
-        """The lanes that have become due and are to be rung."""
-
-
-class Store(Protocol):
-    """What the receiver needs of the ledger."""
-
-    def record(self, deliveries: Sequence[Triple]) -> Recorded:
-        """Store all of (source, delivery id, raw body) durably, or none and raise a LedgerError."""
-
-    def ping(self) -> None:
-        """Return soon if the ledger could store now, else raise a LedgerError."""
 
 
 class Enqueue:
     """Gives a body its delivery id and returns when it is stored.
 
     Args:
-        store: the ledger.
+        store: the ledger, with the spool behind it where there is one.
         bells: rings the lanes that the ledger names, after the answer.
     """
 
@@ -74,4 +56,8 @@ class Enqueue:
         # the receiver's rate.
         for source in {one[0] for one in deliveries}:
             ids = [one[1] for one in deliveries if one[0] == source]
-            log.info("deliveries.stored", source=source, deliveries=ids, ms=round(seconds * 1000, 1))
+            ms = round(seconds * 1000, 1)
+            if isinstance(recorded, Spooled):
+                log.info("deliveries.spooled", source=source, deliveries=ids, ms=ms, reason=recorded.reason)
+            else:
+                log.info("deliveries.stored", source=source, deliveries=ids, ms=ms)

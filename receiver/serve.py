@@ -52,7 +52,7 @@ STOP_TIMEOUT = 4
 def main(host: str, port: int, workers: int | None) -> int:
     """Check the settings, the sources, the ledger and the port; then serve until told to stop."""
     try:
-        _check_ledger()
+        _check_places()
         _check_port(host, port)
     except TiercastError as error:
         raise click.ClickException(str(error)) from None
@@ -89,19 +89,24 @@ def serve(*, host: str, port: int, workers: int, target: str = TARGET) -> None:
     server.serve()
 
 
-def _check_ledger() -> None:
-    """Read settings and sources, and refuse a ledger that is unsuited; one that is away may come back."""
+def _check_places() -> None:
+    """Read settings and sources; refuse a spool that cannot be used and an unsuited ledger; an absent one may come."""
     from tiercast.config import load_sources
     from tiercast.ledger import open_ledger, prepare
     from tiercast.settings import load_settings
 
     settings = load_settings()
     load_sources(settings)
+    if settings.spool_dir is not None:
+        from .spool import SpoolFolder
+
+        SpoolFolder(settings.spool_dir, max_bytes=settings.spool_max).close()
     ledger = open_ledger(settings, role="receiver")
     try:
         prepare(ledger, settings)
     except LedgerUnavailable:
-        click.echo("The ledger does not answer (TIERCAST_REDIS_URL); requests get 503 until it does.", err=True)
+        until = "get 503" if settings.spool_dir is None else "are stored in the spool"
+        click.echo(f"The ledger does not answer (TIERCAST_REDIS_URL); requests {until} until it does.", err=True)
     finally:
         ledger.client.close()
 

@@ -7,48 +7,23 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flask import Flask
 
 from tiercast.bells import publisher
 from tiercast.config import load_sources
-from tiercast.ledger import Ledger, open_ledger, prepare
+from tiercast.ledger import open_ledger
 from tiercast.logs import set_up_logs
 from tiercast.ringer import BellRinger
 from tiercast.settings import Settings, load_settings
 
 from .app import create_app
-from .commit import Triple
-from .enqueue import Recorded
+from .checked import CheckedLedger
 from .serve import STOP_TIMEOUT
+from .store import Store
 
 _making = threading.Lock()
-
-
-class CheckedLedger:
-    """The ledger, checked before its first use: the receiver may start while the ledger is away."""
-
-    def __init__(self, ledger: Ledger, settings: Settings) -> None:
-        self._ledger = ledger
-        self._settings = settings
-        self._checked = False
-
-    def record(self, deliveries: Sequence[Triple]) -> Recorded:
-        """Store all of (source, delivery id, raw body) durably, or raise a LedgerError."""
-        self._check()
-        return self._ledger.record(deliveries)
-
-    def ping(self) -> None:
-        """Return soon if the ledger could store now, else raise a LedgerError."""
-        self._check()
-        self._ledger.ping()
-
-    def _check(self) -> None:
-        if not self._checked:
-            prepare(self._ledger, self._settings)
-            self._checked = True
 
 
 def make_app() -> Flask:
@@ -60,8 +35,22 @@ def make_app() -> Flask:
     settings = load_settings()
     set_up_logs(settings, process="web")
     sources = load_sources(settings)
-    store = CheckedLedger(open_ledger(settings, role="receiver"), settings)
-    return create_app(settings, sources, store, BellRinger(publisher(settings)))
+    bells = BellRinger(publisher(settings))
+    store = _with_spool(CheckedLedger(open_ledger(settings, role="receiver"), settings), settings, bells)
+    return create_app(settings, sources, store, bells)
+
+
+def _with_spool(ledger: Store, settings: Settings, bells: BellRinger) -> Store:
+    """Put the spool behind the ledger where one is configured."""
+    if settings.spool_dir is None:
+        return ledger
+    # Imported here: it needs `fcntl`, which not every platform has.
+    from .spool import Breaker, Mover, SpoolFolder, SpoolingStore
+
+    folder = SpoolFolder(settings.spool_dir, max_bytes=settings.spool_max)
+    breaker = Breaker()
+    Mover(ledger, folder, breaker, bells).start()
+    return SpoolingStore(ledger, folder, breaker)
 
 
 def __getattr__(name: str) -> Flask:

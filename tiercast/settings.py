@@ -49,6 +49,7 @@ class Settings:
     hash_key: str | None
     durability: str
     spool_dir: Path | None
+    spool_max: int
     demo_dir: Path | None
     max_body: int
     max_owed: int
@@ -83,6 +84,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         hash_key=_hash_key(env),
         durability=_durability(env),
         spool_dir=_folder(env, "TIERCAST_SPOOL_DIR"),
+        spool_max=_number(env, "TIERCAST_SPOOL_MAX", 2**30, int, 2**20, 2**50, "bytes"),
         demo_dir=_folder(env, "TIERCAST_DEMO_DIR"),
         max_body=_number(env, "TIERCAST_MAX_BODY", 256 * 1024, int, 1024, 16 * 1024 * 1024, "bytes"),
         max_owed=_number(env, "TIERCAST_MAX_OWED", 5_000_000, int, 1, 10**9, "deliveries"),

@@ -44,7 +44,7 @@ class Memory:
         self.stored: list[Triple] = []
         self.error: Exception | None = None
 
-    def record(self, deliveries: Sequence[Triple]) -> Bells:
+    def record(self, deliveries: Sequence[Triple], *, due_ms: Sequence[int] | None = None) -> Bells:
         if self.error is not None:
             raise self.error
         self.stored.extend(deliveries)
@@ -286,7 +286,12 @@ def test_healthz_needs_no_ledger_and_readyz_does(client: FlaskClient, store: Mem
 
     assert client.get("/healthz").status_code == 200
     unready = client.get("/readyz")
-    assert (unready.status_code, unready.json) == (503, {"status": "cannot store"})
+    assert (unready.status_code, unready.json) == (503, {"status": "cannot store", "reason": "away"})
+    assert unready.headers["Retry-After"] == "5"
+
+    # What a server says of itself is not for the public
+    store.error = LedgerError("NOPERM User tiercast has no permissions")
+    assert "NOPERM" not in client.get("/readyz").text
     assert client.head("/readyz").data == b""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -38,6 +39,8 @@ def open_ledger(settings: Settings, *, role: Role) -> Ledger:
         prefix=settings.prefix,
         lease=settings.lease,
         replicas=replicas,
+        # Within the time in which the answer itself must come.
+        replica_timeout=min(1.0, _TIMEOUTS[role] * 0.8),
         max_owed=settings.max_owed,
         memory_share=settings.memory_share,
         keep=settings.keep_days * 86400,
@@ -75,24 +78,52 @@ def examine(ledger: Ledger, settings: Settings) -> Suitability:
             "acknowledged deliveries. Set: maxmemory-policy noeviction"
         )
     if settings.durability == "fsync" and not _synced_always(ledger, info):
-        errors.append(
-            "TIERCAST_DURABILITY is fsync, but the ledger's server does not sync every write. "
-            "Set: appendonly yes, appendfsync always"
-        )
+        errors.append(_NOT_SYNCED)
     if not int(info.get("aof_enabled", 0)):
         warnings.append(
             "The ledger's server keeps no append-only file: what was acknowledged is lost when it restarts. "
             "Set: appendonly yes"
         )
-    needed = int(settings.durability.partition(":")[2] or 0)
-    if int(info.get("connected_slaves", 0)) < needed:
-        warnings.append(
-            f"TIERCAST_DURABILITY is {settings.durability}, but {info.get('connected_slaves', 0)} replicas are "
-            "connected; nothing is acknowledged until they are."
-        )
+    warnings += _replica_faults(settings, info)
     if info.get("cluster_enabled"):
         errors.append("The ledger's server runs in cluster mode. One ledger is one primary: use a server without it.")
     return Suitability(tuple(errors), tuple(warnings))
+
+
+def durability_faults(ledger: Ledger, settings: Settings) -> list[str]:
+    """Say why the server cannot keep TIERCAST_DURABILITY just now; empty where it can.
+
+    Raises:
+        LedgerUnavailable: it does not answer.
+    """
+    try:
+        if settings.durability == "fsync":
+            synced = _synced_always(ledger, ledger.client.info("persistence"))
+            return [] if synced else [_NOT_SYNCED]
+        if settings.durability.startswith("replica:"):
+            return _replica_faults(settings, ledger.client.info("replication"))
+    except redis.RedisError as error:
+        raise _translate(error) from error
+    return []
+
+
+_NOT_SYNCED = (
+    "TIERCAST_DURABILITY is fsync, but the ledger's server does not sync every write. "
+    "Set: appendonly yes, appendfsync always"
+)
+
+
+def _replica_faults(settings: Settings, info: dict[str, Any]) -> list[str]:
+    """Whether fewer replicas follow than must confirm; one that is still reading its first copy does not count."""
+    needed = int(settings.durability.partition(":")[2] or 0)
+    replicas = [value for name, value in info.items() if re.fullmatch(r"slave\d+", name) and isinstance(value, dict)]
+    found = sum(1 for one in replicas if one.get("state") == "online")
+    if found >= needed:
+        return []
+    return [
+        f"TIERCAST_DURABILITY is {settings.durability}, but {found} replicas are "
+        "connected; nothing is acknowledged until they are."
+    ]
 
 
 def _version_errors(info: dict[str, Any]) -> list[str]:

@@ -20,9 +20,8 @@ _FULL = {
     "memory": "the configured share of the ledger's memory is used (TIERCAST_MEMORY_SHARE)",
 }
 
-#: WAIT asks for what its own connection wrote last (seen on Valkey 9). A script that is repeated writes nothing, though
-#: its first try may not have reached the replicas; this write behind it stands for all that came before. It must also
-#: pass where memory is used up, since settling must.
+#: WAIT asks for what its own connection wrote last, and a repeated script writes nothing, though its first try may not
+#: have reached the replicas. This write stands for all before it; it passes where memory is used up, as settling must.
 _MARK = "#!lua flags=allow-oom\nreturn redis.call('HSET', KEYS[1], 'waited', 1)"
 
 #: How many times a worker repeats a call whose answer was lost; every call can be repeated without harm.
