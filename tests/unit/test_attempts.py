@@ -1,0 +1,307 @@
+"""One attempt: what the kind is given, and what each of its answers becomes."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kinds import Blind, Bulk, Paying, Scripted, Unnamed, marks
+from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unknown
+from tiercast.config.model import ActionSpec
+from tiercast.config.templates import Options
+from tiercast.ledger.model import HeldJob
+from tiercast.samples import envelope, sample_data
+from worker.attempts import Attempt, Verdict, key_of, perform_many, perform_one
+
+JOINED = "customer.loyalty.tier.joined"
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Path:
+    return tmp_path / "effects"
+
+
+def spec(cls: type[Action], effects: Path, **changes: Any) -> ActionSpec:
+    options = Options(cls.Options(), {"effects": str(effects), "behaviour": "{{ event.customer.name }}"})
+    return ActionSpec(name="act", kind=cls.kind, cls=cls, options=options, **changes)
+
+
+def held(behaviour: str = "done", number: int = 1, **changes: Any) -> HeldJob:
+    body = json.dumps(envelope(JOINED, sample_data(name=behaviour), event_id=f"ev{number}")).encode()
+    fields: dict[str, Any] = {
+        "key": f"voucherify:ev{number}:act", "token": "tok", "attempts": 0, "tries": 0, "maybe": False, "lapses": 0,
+        "delay": 0.0, "delivery": "d", "event_id": f"ev{number}", "type": JOINED, "at": "2026-08-01T10:00:00.000Z",
+        "created_us": 1, "source": "voucherify", "form": "envelope", "once": None, "body": body,
+    }  # fmt: skip
+    return HeldJob(**(fields | changes))
+
+
+def one(cls: type[Action], effects: Path, job: HeldJob, **changes: Any) -> Verdict:
+    made = spec(cls, effects, **changes)
+    return perform_one(made, made.make(), job)
+
+
+# --- every answer of a kind
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "verdict", "maybe", "text"),
+    [
+        ("done", "done", False, "it is done"),
+        ("odd", "done", False, None),
+        ("permanent", "dead", None, "it can never be"),
+        ("skip", "skipped", None, "there is nothing to do"),
+        ("later", "later", None, "try again"),
+        ("unknown", "later", True, "no answer"),
+        ("raises", "later", None, "a mistake in the kind"),
+        ("exits", "later", None, "the kind raised SystemExit"),
+        ("halt", "back", None, "the credential is refused"),
+    ],
+)
+def test_answers_of_a_repeatable_kind(
+    effects: Path, behaviour: str, verdict: str, maybe: bool | None, text: str | None
+) -> None:
+    outcome = one(Scripted, effects, held(behaviour)).outcome
+
+    assert (outcome.verdict, outcome.maybe, outcome.text) == (verdict, maybe, text)
+    assert (outcome.job, outcome.token) == ("voucherify:ev1:act", "tok")
+    assert (outcome.duration is None) == (verdict == "back"), "handing back is no attempt"
+
+
+@pytest.mark.parametrize("behaviour", ["unknown", "raises", "exits"])
+def test_no_answer_of_a_kind_that_is_not_repeatable(effects: Path, behaviour: str) -> None:
+    # One that can find out is asked later; one that cannot leaves it to an operator.
+    asked = one(Paying, effects, held(behaviour)).outcome
+    blind = one(Blind, effects, held(behaviour)).outcome
+
+    assert (asked.verdict, asked.maybe) == ("later", True)
+    assert (blind.verdict, blind.maybe) == ("uncertain", True)
+    assert "tiercast jobs resolve" in (blind.text or "")
+
+
+@pytest.mark.parametrize("behaviour", ["later", "permanent", "skip"])
+def test_an_answer_that_nothing_happened_leaves_no_doubt(effects: Path, behaviour: str) -> None:
+    assert one(Blind, effects, held(behaviour)).outcome.maybe is None
+
+
+def test_who_asks_for_everyone_puts_the_lane_off(effects: Path) -> None:
+    everyone = one(Scripted, effects, held("everyone"))
+    halted = one(Scripted, effects, held("halt"))
+
+    assert everyone.outcome.verdict == "later"
+    assert 30 <= (everyone.outcome.wait or 0) <= 31
+    assert everyone.put_off == (30.0, "too many requests")
+    assert halted.put_off == (30.0, "the credential is refused")
+    assert one(Scripted, effects, held("later")).put_off is None
+
+
+@pytest.mark.parametrize("after", [float("nan"), float("inf"), -5, "soon", 1e12])
+def test_a_time_that_cannot_be_waited_for_is_made_one_that_can(effects: Path, after: Any) -> None:
+    made = spec(Scripted, effects)
+    verdict = Attempt(made, made.make(), held()).judge(RetryLater("x", after=after, everyone=True))
+
+    assert verdict.put_off is not None
+    for seconds in (verdict.outcome.wait, verdict.put_off[0]):
+        assert seconds is not None
+        assert 0 <= seconds <= 8 * 86400
+
+
+def test_texts_are_short_single_lines_that_can_be_stored(effects: Path) -> None:
+    made = spec(Scripted, effects)
+
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def text(answer: Any) -> str:
+        return Attempt(made, made.make(), held()).judge(answer).outcome.text or ""
+
+    assert text(Permanent("a\n  b" + "x" * 1000)).startswith("a b")
+    assert len(text(Permanent("x" * 1000))) == len(text("x" * 1000)) == 500
+    assert text(Permanent("half a \ud800 pair")) == "half a ? pair"
+    assert text(ValueError()) == "ValueError"
+    assert text(Unprintable()) == "Unprintable"
+
+
+# --- attempts and backoff
+
+
+def test_attempts_end(effects: Path) -> None:
+    last = held("later", tries=2, attempts=9)
+    dead = one(Scripted, effects, last, attempts=3).outcome
+    assert (dead.verdict, dead.text) == ("dead", "3 attempts failed; the last: try again")
+    assert one(Scripted, effects, held("later", tries=1), attempts=3).outcome.verdict == "later"
+
+    # An operator's retry starts counting anew, and the number that the kind sees goes on
+    again = held("later", tries=0, attempts=9)
+    assert one(Scripted, effects, again, attempts=3).outcome.verdict == "later"
+    assert marks(effects, "begin")[-1].attempt == 10
+
+    # One whose last attempt may have had its effect is left to an operator, not declared dead
+    assert one(Paying, effects, held("unknown", tries=2), attempts=3).outcome.verdict == "uncertain"
+
+
+@pytest.mark.parametrize(("tries", "most"), [(0, 2), (1, 4), (4, 32), (9, 100), (40, 100)])
+def test_backoff_is_exponential_with_full_jitter_and_a_cap(
+    effects: Path, monkeypatch: pytest.MonkeyPatch, tries: int, most: float
+) -> None:
+    asked: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        asked.append((low, high))
+        return high
+
+    monkeypatch.setattr(random, "uniform", uniform)
+    outcome = one(Scripted, effects, held("raises", tries=tries), attempts=99, backoff=2, backoff_max=100).outcome
+
+    assert asked == [(0, most)]
+    assert outcome.wait == most
+
+
+def test_what_cannot_be_prepared_is_not_performed(effects: Path) -> None:
+    outcome = one(Scripted, effects, held(body=b"not json")).outcome
+
+    assert outcome.verdict == "later"
+    assert "could not be prepared" in (outcome.text or "")
+    assert not effects.exists()
+
+
+# --- an earlier attempt without an answer
+
+
+def test_confirm_decides_before_anything_is_repeated(effects: Path) -> None:
+    # Given an attempt that had its effect, and one that had not, both without an answer
+    assert one(Paying, effects, held("lost", 1)).outcome.maybe is True
+    maybe = {"maybe": True, "tries": 1, "attempts": 1}
+
+    happened = one(Paying, effects, held("lost", 1, **maybe)).outcome
+    not_happened = one(Paying, effects, held("done", 2, **maybe)).outcome
+
+    assert (happened.verdict, happened.maybe) == ("done", False)
+    assert "confirmed" in (happened.text or "")
+    assert (not_happened.verdict, not_happened.maybe) == ("done", False)
+    assert [mark.key for mark in marks(effects)] == ["voucherify:ev1:act", "voucherify:ev2:act"]
+
+
+@pytest.mark.parametrize("behaviour", ["unknowable", "unaskable"])
+def test_not_yet_known_is_asked_later_and_at_last_uncertain(effects: Path, behaviour: str) -> None:
+    def ask(tries: int) -> str:
+        return one(Paying, effects, held(behaviour, maybe=True, tries=tries), attempts=3).outcome.verdict
+
+    assert [ask(0), ask(1), ask(2)] == ["later", "later", "uncertain"]
+    assert marks(effects) == []
+
+
+def test_a_kind_that_cannot_find_out_leaves_it_to_an_operator(effects: Path) -> None:
+    assert one(Blind, effects, held("done", maybe=True)).outcome.verdict == "uncertain"
+    assert one(Scripted, effects, held("done", maybe=True)).outcome.verdict == "done", "harmless to repeat"
+    assert len(marks(effects)) == 1
+
+
+@pytest.mark.parametrize("behaviour", ["permanent", "skip", "later"])
+def test_a_doubt_that_confirm_has_removed_is_gone(effects: Path, behaviour: str) -> None:
+    assert one(Paying, effects, held(behaviour, maybe=True)).outcome.maybe is False
+
+
+def test_a_job_in_doubt_whose_options_are_empty_now_is_not_skipped(effects: Path) -> None:
+    made = spec(Paying, effects)
+
+    class Refusing(Options):
+        def render(self, event: Any) -> Any:
+            raise Skip("option behaviour is empty for this event")
+
+    refusing = ActionSpec(name="act", kind="paying", cls=Paying, options=Refusing(Paying.Options(), {"effects": "x"}))
+
+    assert perform_one(refusing, made.make(), held(maybe=True)).outcome.verdict == "uncertain"
+    assert perform_one(refusing, made.make(), held()).outcome.verdict == "skipped"
+
+
+def test_confirm_that_ends_its_thread_ends_the_attempt_only(effects: Path) -> None:
+    class Fatal(Paying):
+        def confirm(self, job: Job) -> bool | None:
+            raise SystemExit
+
+    assert one(Fatal, effects, held(maybe=True)).outcome.verdict == "later"
+
+
+# --- keys
+
+
+def test_the_key_is_the_jobs_own_or_that_of_its_once_group(effects: Path) -> None:
+    first, second = held(number=1, once="abc"), held(number=2, once="abc")
+    assert key_of(held()) == "voucherify:ev1:act"
+    assert key_of(first) == key_of(second) == "voucherify:once-abc:act"
+    assert key_of(held(once="xyz")) != key_of(first)
+
+    one(Scripted, effects, first)
+    assert marks(effects)[0].key == "voucherify:once-abc:act"
+
+
+# --- bulk
+
+
+def many(effects: Path, *jobs: HeldJob, cls: type[Action] = Bulk) -> dict[str, str]:
+    made = spec(cls, effects)
+    found = [(h.event_id, v.outcome.verdict) for h, v in perform_many(made, made.make(), list(jobs))]
+    assert len(found) == len(jobs), "each job gets one verdict"
+    return dict(found)
+
+
+def test_each_job_of_a_bulk_call_settles_by_itself(effects: Path) -> None:
+    behaviours = ["done", "permanent", "left-out", "skip", "halt", "raises"]
+
+    verdicts = many(effects, *(held(behaviour, number) for number, behaviour in enumerate(behaviours)))
+
+    assert verdicts == {"ev0": "done", "ev1": "dead", "ev2": "later", "ev3": "skipped", "ev4": "back", "ev5": "later"}
+    assert len(marks(effects, "call")) == 1
+
+
+def test_what_is_raised_holds_for_those_without_an_answer(effects: Path) -> None:
+    assert many(effects, held("done", 1), held("breaks", 2), held("done", 3)) == {
+        "ev1": "done", "ev2": "later", "ev3": "later",
+    }  # fmt: skip
+
+
+def test_what_is_not_to_be_called_does_not_reach_the_bulk_call(effects: Path) -> None:
+    assert many(effects, held(number=1, body=b"not json"), held("done", 2)) == {"ev1": "later", "ev2": "done"}
+    # and with none left there is no call
+    effects.unlink()
+    assert many(effects, held(number=1, body=b"not json")) == {"ev1": "later"}
+    assert not effects.exists()
+
+
+def test_two_jobs_of_one_key_do_not_share_a_call(effects: Path) -> None:
+    assert many(effects, held("done", 1, once="abc"), held("done", 2, once="abc")) == {"ev1": "done", "ev2": "back"}
+
+
+STRANGER = Job(
+    key="a:stranger:act", event=None, attempt=1, options=None, timeout=1  # type: ignore[arg-type]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        pytest.param(lambda jobs: [(job, None) for job in jobs for _ in "ab"], "done", id="twice"),
+        pytest.param(lambda jobs: [(STRANGER, None)], "later", id="unknown job"),
+        pytest.param(lambda jobs: [], "later", id="nothing"),
+        pytest.param(lambda jobs: None, "later", id="no iterable"),
+        pytest.param(lambda jobs: [None], "later", id="no pair"),
+        pytest.param(lambda jobs: [("key", None)], "later", id="no job"),
+        pytest.param(lambda jobs: [(job, SystemExit()) for job in jobs], "later", id="an exit"),
+        pytest.param(lambda jobs: [(job, Unknown("?")) for job in jobs], "later", id="unknown"),
+        pytest.param(lambda jobs: [(job, Halt("no")) for job in jobs], "back", id="halt"),
+        pytest.param(lambda jobs: [(job, 7) for job in jobs], "done", id="odd"),
+    ],
+)
+def test_whatever_a_bulk_call_answers(
+    effects: Path, monkeypatch: pytest.MonkeyPatch, answers: Callable[[list[Job]], Any], expected: str
+) -> None:
+    monkeypatch.setattr(Unnamed, "answers", staticmethod(answers), raising=False)
+
+    assert many(effects, held(number=1), held(number=2), cls=Unnamed) == {"ev1": expected, "ev2": expected}
