@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
+from tiercast import embedded
 from tiercast.embedded import EmbeddedServer
 from tiercast.ledger import Ledger
 from tiercast.ledger.store import connect
+
+
+@pytest.fixture(scope="session", autouse=True)
+def other_server() -> None:
+    """Run everything on another server than the wheel's: TIERCAST_TEST_SERVER=/usr/bin/redis-server make test."""
+    if program := os.environ.get("TIERCAST_TEST_SERVER"):
+        embedded.find_server = lambda: program
 
 
 @pytest.fixture(scope="session")
@@ -66,8 +75,6 @@ def timed(client: redis.Redis, clock: Clock) -> Ledger:
 @pytest.fixture
 def shared() -> Path:
     """The reference material of the sender; skips the test where it is not present."""
-    import os
-
     folder = Path(os.environ.get("TIERCAST_SHARED") or Path(__file__).parents[1].parent / "shared") / "voucherify"
     if not folder.is_dir():
         pytest.skip("the sender's reference material is not present")
