@@ -115,20 +115,25 @@ class Narrator:
                 followed.slow_told = True
                 self._say(f"{_now()}  {delivery} is queued; no worker has taken it yet")
             return
-        if not followed.state_told:
-            followed.state_told = True
-            self._say(f"{_now()}  {describe(info)}")
         jobs = self._reader.jobs_of(info)
         waiting = [job for job in jobs if job.state not in _FINAL]
         if not waiting:
+            self._head(info, followed)
             for job in jobs:
                 self._say(f"          {self.line(job)}")
             self._end(delivery)
         elif not followed.slow_told and time.monotonic() - followed.since > _SLOW:
             followed.slow_told = True
+            self._head(info, followed)
             for job in waiting:
                 why = f" ({job.text})" if job.text else ""
-                self._say(f"          {job.action}  {job.state} after {job.attempts} attempts{why}")
+                self._say(f"          {job.action:<16}{job.state} after {job.attempts} attempts{why}")
+
+    def _head(self, info: DeliveryInfo, followed: _Followed) -> None:
+        """What came in, once, right before what became of it."""
+        if not followed.state_told:
+            followed.state_told = True
+            self._say(f"{_now()}  {describe(info)}")
 
     def _end(self, delivery: str) -> None:
         del self._followed[delivery]
