@@ -7,7 +7,7 @@ workers' timer rings again), a bell that waits for a dead broker would cost more
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
@@ -25,6 +25,9 @@ _EXPIRES = 10
 
 #: Seconds to connect to the broker and to hear from it.
 _TIMEOUT = 1.0
+
+if TYPE_CHECKING:
+    from .config.model import Config
 
 Ring = Callable[[str], None]
 
@@ -48,6 +51,12 @@ def task_of(lane: str) -> tuple[str, str]:
     if lane.startswith(keys.DELIVERIES):
         return PROCESS, f"process:{lane.removeprefix(keys.DELIVERIES)}"
     return PERFORM, f"perform:{lane.removeprefix(keys.JOBS)}"
+
+
+def queue_of(config: Config, lane: str) -> str:
+    """The Celery queue that a lane's bells ring on."""
+    action = config.actions.get(lane.removeprefix(keys.JOBS)) if lane.startswith(keys.JOBS) else None
+    return (action.queue if action else None) or QUEUE
 
 
 def publisher(settings: Settings, queue_of: Callable[[str], str] = lambda _lane: QUEUE) -> Ring:

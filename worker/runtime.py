@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiercast.bells import QUEUE, publisher
+from tiercast.bells import publisher, queue_of
 from tiercast.config import load_config
 from tiercast.config.model import ActionSpec, Config
 from tiercast.errors import ConfigError
@@ -17,12 +17,6 @@ from tiercast.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from .desk import Desk
-
-
-def queue_of(config: Config, lane: str) -> str:
-    """The Celery queue that a lane's bells ring on."""
-    action = config.actions.get(lane.removeprefix(keys.JOBS)) if lane.startswith(keys.JOBS) else None
-    return (action.queue if action else None) or QUEUE
 
 
 def known_lanes(config: Config) -> list[str]:

@@ -16,7 +16,7 @@ import structlog
 from celery import bootsteps, signals
 from celery.worker import state
 
-from tiercast.bells import publisher
+from tiercast.bells import publisher, queue_of
 from tiercast.errors import LedgerError
 from tiercast.ledger import Ledger, open_ledger
 from tiercast.ringer import BellRinger
@@ -58,7 +58,7 @@ class Timer(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Start the thread."""
-        from .runtime import known_lanes, load, queue_of
+        from .runtime import known_lanes, load
 
         global _heard
         _heard = time.monotonic() + _STARTING

@@ -110,7 +110,7 @@ class Context:
         known = self.config_if_any if lanes else None
         if known is None or isinstance(known, ConfigError):
             return
-        from ..bells import publisher
+        from ..bells import publisher, queue_of
 
         # Whatever a broker's library raises, the work is owed and the timer rings for it.
         with contextlib.suppress(Exception):
@@ -121,15 +121,6 @@ class Context:
 
 #: Hands the context to a command, as its first argument.
 pass_context = click.make_pass_decorator(Context, ensure=True)
-
-
-def queue_of(config: Config, lane: str) -> str:
-    """The Celery queue that a lane's bells ring on."""
-    from ..bells import QUEUE
-    from ..ledger import keys
-
-    action = config.actions.get(lane.removeprefix(keys.JOBS)) if lane.startswith(keys.JOBS) else None
-    return (action.queue if action else None) or QUEUE
 
 
 def place(url: str) -> str:
