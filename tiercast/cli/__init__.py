@@ -15,6 +15,7 @@ COMMANDS = {
     "deliveries": Lazy("tiercast.cli.deliveries:deliveries", "See and replay what arrived."),
     "jobs": Lazy("tiercast.cli.jobs:jobs", "See, retry, drop and resolve what is owed."),
     "lanes": Lazy("tiercast.cli.lanes:lanes", "See, pause and resume the queues of owed work."),
+    "forget": Lazy("tiercast.cli.forget:forget", "Remove a customer from everything that is kept."),
     "actions": Lazy("tiercast.cli.actions:actions", "Try one action of the configuration."),
     "kinds": Lazy("tiercast.cli.kinds:kinds", "See which kinds of action there are."),
 }

@@ -40,6 +40,10 @@ class Operator:
         """Read a settled delivery anew with today's rules; `again` also does again what is done."""
         return self._do("replay", delivery=delivery, again=2 if again else 1)
 
+    def ring(self, lanes: Iterable[str]) -> None:
+        """Ring for lanes that became due by other means."""
+        self._ring(lanes)
+
     def _do(self, verb: str, **request: Any) -> Answer:
         done, text, bells = self._ledger.operate(verb, **request)
         self._ring(bells)
