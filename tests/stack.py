@@ -192,17 +192,15 @@ class Stack:
     def settled(self, delivery: str) -> dict[str, JobInfo]:
         """Wait until a delivery and all its jobs are settled; returns the jobs by action."""
 
-        def look() -> dict[str, JobInfo] | None:
+        def look() -> list[list[JobInfo]]:
             with self.opened() as (_, reader):
                 info = reader.delivery(delivery)
                 if info is None or info.state == "queued":
-                    return None
+                    return []
                 jobs = reader.jobs_of(info)
-            open_ = [job for job in jobs if job.state in ("owed", "parked")]
-            return None if open_ else {job.action: job for job in jobs} or {"": None}  # type: ignore[dict-item]
+            return [] if any(job.state in ("owed", "parked") for job in jobs) else [jobs]
 
-        found = wait_for(look)
-        return {action: job for action, job in found.items() if job is not None}
+        return {job.action: job for job in wait_for(look)[0]}
 
     def cli(self, *arguments: str, expect: int = 0, stdin: str | None = None) -> str:
         """Run a command; returns what it printed."""

@@ -525,7 +525,7 @@ def test_a_fault_of_our_own_is_quarantined_and_logged_without_values(monkeypatch
 
 
 def test_a_time_limit_is_not_the_bodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    class TimeLimit(Exception):  # noqa: N818
+    class TimeLimit(Exception):
         pass
 
     def late(document: object) -> bool:
