@@ -126,6 +126,11 @@ def _stuck(kind: Scripted, job: Job) -> None:
     time.sleep(3600)
 
 
+def _doze(kind: Scripted, job: Job) -> None:
+    kind.mark("begin", job)
+    time.sleep(job.timeout + 3)
+
+
 def _kill(kind: Scripted, job: Job) -> None:
     kind.mark("begin", job)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -172,6 +177,7 @@ _BEHAVIOURS: Mapping[str, Callable[[Scripted, Job], Any]] = {
     "slow": _slow,
     "hang": _hang,
     "stuck": _stuck,
+    "doze": _doze,
     "kill": _kill,
     "kill-after": _kill_after,
     "kill-once": _kill_once,
