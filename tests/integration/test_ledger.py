@@ -508,6 +508,15 @@ class TestReading:
         ]
 
 
+def test_jobs_of_a_delivery_that_a_replay_found_ignored_are_still_listed(ledger: Ledger) -> None:
+    process(ledger, "e1", PlannedJob(action="mail"), number=1)
+    settle(ledger, claim(ledger)[0], "done")
+    assert ledger.operate("replay", delivery=delivery_id(1), again=1)[0]
+    (held,) = ledger.deliveries(SOURCE, claim=Claim(token="a", n=1)).lent
+    ledger.deliveries(SOURCE, [Plan(delivery=held.id, token="a", state=DeliveryState.IGNORED, event_id="e1", type="x")])
+    assert [job.key for job in Reader(ledger, _DIGESTS).jobs(Filter())] == ["voucherify:e1:mail"]
+
+
 def test_a_server_that_does_not_answer_is_unavailable() -> None:
     from tiercast.embedded import free_port
     from tiercast.ledger.store import connect

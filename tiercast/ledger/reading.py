@@ -235,8 +235,8 @@ class Reader:
         elif which.state == JobState.OWED and not by_delivery:
             yield from self._owed_jobs(which.action)
         else:
+            # Not only those that are processed now: a replay may have found one ignored that has jobs.
             narrowed = Filter(
-                state=DeliveryState.PROCESSED,
                 type=which.type,
                 source=which.source,
                 customer=which.customer,
@@ -244,7 +244,7 @@ class Reader:
                 until_ms=which.until_ms,
             )
             for info in self._deliveries(self._delivery_ids(narrowed)):
-                if info.jobs and _matches(info, narrowed, any_state=True):
+                if info.jobs and _matches(info, narrowed):
                     yield from info.jobs
 
     def _owed_jobs(self, action: str | None) -> Iterator[str]:
@@ -287,9 +287,9 @@ def _received(delivery: str) -> int:
         return 0
 
 
-def _matches(info: DeliveryInfo, which: Filter, *, any_state: bool = False) -> bool:
+def _matches(info: DeliveryInfo, which: Filter) -> bool:
     return (
-        (any_state or which.state in (None, info.state))
+        which.state in (None, info.state)
         and which.source in (None, info.source)
         and _matches_type(info.type, which.type)
         and (which.since_ms is None or info.received_ms >= which.since_ms)

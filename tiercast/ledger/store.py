@@ -190,9 +190,12 @@ class Ledger:
         return int(count), _texts(bells)
 
     def operate(self, verb: str, **request: Any) -> tuple[bool, str, list[str]]:
-        """Run an operator's verb (see lua/operate.lua): done or not, the new state or why not, lanes to ring for."""
+        """Run an operator's verb (see lua/operate.lua): done or not, the new state or why not, lanes to ring for.
+
+        It is not repeated by itself: some verbs mean more the second time.
+        """
         request |= {"verb": verb, "keep": self._keep_ms, "keep_dead": self._keep_dead_ms}
-        answer, text, bells = self._run("operate", [_json(request)])
+        answer, text, bells = self._run("operate", [_json(request)], repeats=0)
         return answer == b"ok", _text(text), _texts(bells)
 
     def forget(
