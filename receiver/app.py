@@ -15,6 +15,7 @@ from tiercast.ringer import BellRinger
 from tiercast.settings import Settings
 
 from .answers import RETRY_AFTER, Answer, error_answer, failure_answer
+from .edge import Edge
 from .enqueue import Enqueue
 from .store import Store, reason_of
 from .webhooks import Shortcut, Webhooks
@@ -27,6 +28,7 @@ def create_app(
     sources: Mapping[str, Source],
     store: Store,
     bells: BellRinger,
+    edge: Edge | None = None,
 ) -> Flask:
     """Make the app.
 
@@ -35,12 +37,13 @@ def create_app(
         sources: by name, with their secrets.
         store: the ledger, with short time-outs and no retries.
         bells: rings the lanes that the ledger names.
+        edge: what a request must have beside its signature, if anything.
     """
     app = Flask("receiver", static_folder=None)
     # A redirect would be a failed delivery to the sender, so nothing here redirects.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    webhooks = Webhooks(sources, Enqueue(store, bells), max_body=settings.max_body)
+    webhooks = Webhooks(sources, Enqueue(store, bells), max_body=settings.max_body, edge=edge)
     app.add_url_rule(
         "/webhooks/<source>",
         "webhooks",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .slow import READS
+
 
 def read_body(environ: dict[str, Any], limit: int) -> bytes | None:
     """Return the body byte for byte, whatever its type and encoding; None if it is above `limit` bytes.
@@ -34,13 +36,15 @@ def discard_body(environ: dict[str, Any], *, most: int = 16 * 1024 * 1024) -> No
     else:
         left = 0
     stream = environ["wsgi.input"]
-    while left > 0 and (chunk := stream.read(min(left, 64 * 1024))):
-        left -= len(chunk)
+    with READS.watched():
+        while left > 0 and (chunk := stream.read(min(left, 64 * 1024))):
+            left -= len(chunk)
 
 
 def _read(stream: Any, size: int) -> bytes:
     """Read `size` bytes, or fewer at the end of the input; a single read may give less than was asked for."""
-    body: bytes = stream.read(size)
-    while len(body) < size and (more := stream.read(size - len(body))):
-        body += more
+    with READS.watched():
+        body: bytes = stream.read(size)
+        while len(body) < size and (more := stream.read(size - len(body))):
+            body += more
     return body

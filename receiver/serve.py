@@ -1,8 +1,8 @@
 """Starts granian with our limits, after checking what would otherwise fail in every one of its processes.
 
 What granian 2.8 does, found by trying: it calls the app before the body has arrived, and reading blocks the
-thread until the asked-for bytes are there; it limits neither the size of a body (the app does) nor the time it
-takes. So a client that sends its body slowly holds a thread and nothing else, and there are many threads. It
+thread until the asked-for bytes are there; it limits neither the size of a body (body.py does) nor the time it
+takes (slow.py does). Threads are started as they are needed. It
 binds with SO_REUSEPORT, so that a second server on the same port would silently get a share of the requests.
 """
 
@@ -21,11 +21,12 @@ from tiercast.errors import LedgerUnavailable, TiercastError
 #: What granian serves; the worker processes import it.
 TARGET = "receiver.wsgi:app"
 
-#: Threads that can wait for a body or for the ledger, in each process.
-THREADS = 64
-
 #: Connections that each process takes at once; further ones wait in the backlog.
 CONNECTIONS = 512
+
+#: Threads that can wait for a body or for the ledger, in each process: one for each connection, so that clients that
+#: stall cannot use them up. They are started when they are needed and end when they idle.
+THREADS = CONNECTIONS
 
 #: The kernel's queue of connections that nobody has taken yet.
 BACKLOG = 1024
@@ -95,8 +96,11 @@ def _check_places() -> None:
     from tiercast.ledger import open_ledger, prepare
     from tiercast.settings import load_settings
 
+    from .edge import edge_of
+
     settings = load_settings()
     load_sources(settings)
+    edge_of(settings)
     if settings.spool_dir is not None:
         from .spool import SpoolFolder
 

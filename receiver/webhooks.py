@@ -17,6 +17,7 @@ from tiercast.signature import Verdict, authenticate
 
 from .answers import RETRY_AFTER, Answer, EarlyAnswer, error_answer, failure_answer
 from .body import read_body
+from .edge import Edge
 from .enqueue import Enqueue
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ log = structlog.get_logger()
 
 _SIGNATURE = "HTTP_X_VOUCHERIFY_SIGNATURE"
 
+#: The same to everybody who is refused: which check it was stands in the log only.
+_UNSIGNED = '{"error": "no valid signature"}'
+
 
 class Webhooks:
     """What becomes of one request at `/webhooks/<source>`.
@@ -34,12 +38,16 @@ class Webhooks:
         sources: by name.
         enqueue: stores an authentic body.
         max_body: bytes.
+        edge: what a request must have beside its signature, if anything.
     """
 
-    def __init__(self, sources: Mapping[str, Source], enqueue: Enqueue, *, max_body: int) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], enqueue: Enqueue, *, max_body: int, edge: Edge | None = None
+    ) -> None:
         self._sources = sources
         self._enqueue = enqueue
         self._max_body = max_body
+        self._edge = edge
 
     def answer(self, environ: WSGIEnvironment, source: str) -> Answer:
         """Check size, source and signature, store, answer; what is not expected is raised."""
@@ -48,6 +56,9 @@ class Webhooks:
             # The name is a stranger's text, so only ours are logged.
             log.warning("delivery.refused", reason="unknown source", known=", ".join(self._sources))
             return EarlyAnswer('{"error": "unknown source"}', 404)
+        if self._edge is not None and (refusal := self._edge.refusal(environ)):
+            log.warning("delivery.refused", source=source, reason=refusal)
+            return EarlyAnswer(_UNSIGNED, 401)
         body = read_body(environ, self._max_body)
         if body is None:
             log.warning("delivery.refused", source=source, reason=f"body above {self._max_body} bytes")
@@ -55,7 +66,7 @@ class Webhooks:
         checked = authenticate(body, environ.get(_SIGNATURE), known.secrets)
         if isinstance(checked, Verdict):
             log.warning("delivery.refused", source=source, reason=checked.reason)
-            return error_answer(401, "no valid signature")
+            return Answer(_UNSIGNED, 401)
         try:
             delivery_id = self._enqueue(checked, source)
         except LedgerError:

@@ -20,7 +20,9 @@ from tiercast.settings import Settings, load_settings
 
 from .app import create_app
 from .checked import CheckedLedger
+from .edge import edge_of
 from .serve import STOP_TIMEOUT
+from .slow import READS, Sweeper
 from .store import Store
 
 _making = threading.Lock()
@@ -35,9 +37,10 @@ def make_app() -> Flask:
     settings = load_settings()
     set_up_logs(settings, process="web")
     sources = load_sources(settings)
+    Sweeper(READS).start()
     bells = BellRinger(publisher(settings))
     store = _with_spool(CheckedLedger(open_ledger(settings, role="receiver"), settings), settings, bells)
-    return create_app(settings, sources, store, bells)
+    return create_app(settings, sources, store, bells, edge_of(settings))
 
 
 def _with_spool(ledger: Store, settings: Settings, bells: BellRinger) -> Store:

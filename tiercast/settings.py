@@ -51,6 +51,9 @@ class Settings:
     spool_dir: Path | None
     spool_max: int
     demo_dir: Path | None
+    allowed_senders: str | None
+    trusted_proxies: int
+    extra_header: str | None
     max_body: int
     max_owed: int
     memory_share: float
@@ -86,6 +89,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         spool_dir=_folder(env, "TIERCAST_SPOOL_DIR"),
         spool_max=_number(env, "TIERCAST_SPOOL_MAX", 2**30, int, 2**20, 2**50, "bytes"),
         demo_dir=_folder(env, "TIERCAST_DEMO_DIR"),
+        allowed_senders=env.get("TIERCAST_ALLOWED_SENDERS", "").strip() or None,
+        trusted_proxies=_number(env, "TIERCAST_TRUSTED_PROXIES", 0, int, 0, 16, "proxies"),
+        extra_header=env.get("TIERCAST_EXTRA_HEADER", "").strip() or None,
         max_body=_number(env, "TIERCAST_MAX_BODY", 256 * 1024, int, 1024, 16 * 1024 * 1024, "bytes"),
         max_owed=_number(env, "TIERCAST_MAX_OWED", 5_000_000, int, 1, 10**9, "deliveries"),
         memory_share=_number(env, "TIERCAST_MEMORY_SHARE", 0.8, float, 0.1, 0.95, "a share of the ledger's maxmemory"),
