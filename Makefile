@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock clean
+.PHONY: help run test lint format lock clean bench bench-scale bench-fairness lock-bench
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
@@ -35,11 +35,29 @@ format: $(STAMP)  ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
 
+BENCH = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(N),--events $(N)) $(ARGS)
+
+bench: $(STAMP)  ## Measure beside Flask + Celery and others, half an hour (ROUNDS=3 N=5000 ARGS=--quick)
+	@exec $(BIN)/python -m bench $(BENCH)
+
+bench-scale: $(STAMP)  ## Measure the cost of an event with 10,000 and with 200,000 owed (ARGS="--owed 1000000")
+	@exec $(BIN)/python -m bench.scale $(ARGS)
+
+bench-fairness: $(STAMP)  ## Measure what hanging actions cost the others
+	@exec $(BIN)/python -m bench.fairness $(ARGS)
+
+lock-bench:  ## Renew the lock files of the peers (needs uv and npm)
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
+	  --custom-compile-command "make lock-bench" -c requirements/base.txt bench/requirements.in -o bench/requirements.txt
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
+	  --custom-compile-command "make lock-bench" bench/requirements-arq.in -o bench/requirements-arq.txt
+	cd bench/peers/fastify_bullmq && npm install --package-lock-only --omit-lockfile-registry-resolved=false
+
 lock:  ## Renew the lock files (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements/base.txt
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
 	  --custom-compile-command "make lock" --group dev pyproject.toml -o requirements/dev.txt
 
-clean:  ## Remove the virtual environment and caches (not your data in .tiercast/)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
+clean:  ## Remove the virtual environments and caches (not your data in .tiercast/)
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Measurements: Tiercast beside what a user would otherwise build, at scale, and beside hanging actions."""

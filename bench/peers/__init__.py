@@ -1,0 +1,1 @@
+"""What Tiercast is measured against: small honest programs, each tuned as its own documentation advises."""
