@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock clean bench bench-scale bench-fairness lock-bench
+.PHONY: help run test chaos lint format lock clean bench bench-scale bench-fairness lock-bench
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ run: $(STAMP)  ## Start everything on this machine, with a sample event (Ctrl-C 
 
 test: $(STAMP)  ## Run the whole suite, in parallel
 	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+
+chaos: $(STAMP)  ## Kill, freeze and starve real processes, count what is lost (ARGS="--only kill-workers")
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(STAMP)  ## Check style and types
 	@$(BIN)/ruff check .

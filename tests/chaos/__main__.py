@@ -1,0 +1,62 @@
+"""`make chaos`: run the scenarios and print what they came to; status 1 where a promise was broken."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import click
+
+from .audit import Row
+from .report import heading, line, markdown, total
+from .scenarios import ALL, Scenario
+
+
+@click.command(name="make chaos")
+@click.option("--only", multiple=True, type=click.Choice([s.name for s in ALL]), help="Run this one; can be repeated.")
+@click.option("--events", default=2400, show_default=True, help="Events in each scenario.")
+@click.option("--rate", default=200.0, show_default=True, help="Events a second.")
+@click.option("--markdown", "page", type=click.Path(path_type=Path), help="Write the table to this file too.")
+@click.option("--keep", is_flag=True, help="Keep the folders with all logs.")
+def main(only: tuple[str, ...], events: int, rate: float, page: Path | None, keep: bool) -> None:
+    """Kill, freeze and starve real processes under load; count what was lost or doubled."""
+    chosen = [scenario for scenario in ALL if not only or scenario.name in only]
+    click.echo(heading())
+    rows: list[Row] = []
+    failed = False
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    for scenario in chosen:
+        row = _run(scenario, folder / scenario.name, events, rate)
+        failed = failed or row is None or not row.kept
+        if row is not None:
+            rows.append(row)
+            click.echo(line(row))
+            for text in (*row.broken, *row.details) if not row.kept else ():
+                click.echo(f"    {text}")
+    click.echo(total(rows))
+    if page is not None:
+        page.write_text(markdown(rows, {s.name: (s.__doc__ or "").splitlines()[0] for s in chosen}), encoding="utf-8")
+    if keep or failed:
+        click.echo(f"The logs lie in {folder}")
+    else:
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(1 if failed else 0)
+
+
+def _run(scenario: type[Scenario], folder: Path, events: int, rate: float) -> Row | None:
+    began = time.monotonic()
+    try:
+        return scenario().run(folder, events=events, rate=rate)
+    except Exception:
+        click.echo(f"{scenario.name} could not be run ({time.monotonic() - began:.0f} s)")
+        traceback.print_exc()
+        return None
+
+
+if __name__ == "__main__":
+    main()

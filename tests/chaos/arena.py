@@ -1,0 +1,207 @@
+"""The processes of one scenario, and the ways to disturb them. Every process is ended by its own id."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
+
+from tests.stack import Stack, wait_for
+from tiercast.embedded import EmbeddedServer, free_port
+from tiercast.errors import LedgerError
+
+from .sink import Sink
+
+CONFIG = """
+[sources.voucherify]
+secrets = ["env:TIERCAST_WEBHOOK_SECRETS"]
+
+[actions.quick]
+kind = "tests.chaos.kinds:Effect"
+sink = "{sink}"
+backoff = 0.2
+
+[actions.bulk]
+kind = "tests.chaos.kinds:BulkEffect"
+sink = "{sink}"
+concurrency = 2
+batch = 50
+backoff = 0.2
+
+[actions.slow]
+kind = "tests.chaos.kinds:Effect"
+sink = "{sink}"
+seconds = {slow}
+timeout = 20
+backoff = 0.2
+
+[actions.paid]
+kind = "tests.chaos.kinds:PaidEffect"
+sink = "{sink}"
+backoff = 0.2
+
+[[rules]]
+on = "customer.loyalty.tier.joined"
+do = ["quick", "bulk"]
+
+[[rules]]
+on = "customer.loyalty.tier.upgraded"
+do = ["quick", "slow", "paid"]
+"""
+
+#: What the rules above ask for, by the last word of the event's type.
+ACTIONS = {"joined": ("quick", "bulk"), "upgraded": ("quick", "slow", "paid")}
+
+#: The most jobs that can be held at once: what the actions' `concurrency` and `batch` add up to.
+CAPACITY = 16 + 2 * 50 + 16 + 16
+
+
+class Arena(Stack):
+    """The stack with a ledger that syncs always, several receivers and workers, and a sink.
+
+    Args:
+        lease: seconds; short, so that a run is. With the default of 30 s everything waits six times as long.
+        slow: seconds that the slow action takes.
+        broker: whether the broker is a server of its own.
+        env: more variables of the processes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lease: float = 5.0,
+        slow: float = 0.3,
+        broker: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.sink = Sink(folder / "sink")
+        self.config = CONFIG.format(sink=self.sink.url, slow=slow)
+        variables = {"TIERCAST_LEASE": str(lease), "TIERCAST_DURABILITY": "fsync", **(env or {})}
+        self.broker = EmbeddedServer(folder / "broker", appendonly="no", appendfsync="no") if broker else None
+        if self.broker:
+            variables["TIERCAST_BROKER_URL"] = self.broker.url
+        super().__init__(folder, self.config, env=variables)
+        self.server = EmbeddedServer(folder / "ledger")  # append-only file, synced always
+        self.lease = lease
+        self.webs: dict[str, int] = {}
+        self.workers: list[str] = []
+        self._numbers = itertools.count(1)
+
+    # --- start
+
+    def __enter__(self) -> Arena:
+        self.sink.__enter__()
+        if self.broker:
+            self.broker.start()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        if self.broker:
+            self.broker.kill()
+        self.sink.__exit__()
+
+    def ports(self) -> list[int]:
+        """Where receivers are meant to listen, whether they do just now or not."""
+        return list(self.webs.values())
+
+    def add_web(self, *, port: int | None = None) -> str:
+        """Start a receiver and wait until it can store."""
+        name = f"web-{next(self._numbers)}"
+        self.port = port or free_port()
+        self.start_web(name)
+        self.webs[name] = self.port
+        return name
+
+    def add_worker(self) -> str:
+        """Start a worker with two processes and wait until it hears bells."""
+        name = f"worker-{next(self._numbers)}"
+        self.start_worker(name)
+        self.workers.append(name)
+        return name
+
+    # --- disturb
+
+    def replace_web(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """End a receiver and start another on its port."""
+        self.stop(name, how)
+        port = self.webs.pop(name)
+        self.webs[name + "-gone"] = port  # the sender goes on trying it
+        self.add_web(port=port)
+        del self.webs[name + "-gone"]
+
+    def kill_worker(self, name: str) -> int:
+        """Kill a worker with all its processes. Returns how many jobs were held at that instant."""
+        self.freeze(name)
+        held = self.held()
+        self.workers.remove(name)
+        self.stop(name, signal.SIGKILL)
+        return held
+
+    def kill_child(self, name: str) -> int:
+        """Kill one process of a worker's pool. Returns how many jobs were held at that instant."""
+        children = [child for child in psutil.Process(self.processes[name].pid).children() if _is_pool(child)]
+        if not children:
+            return 0
+        victim = children[0]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.suspend()
+            held = self.held()
+            victim.kill()
+            return held
+        return 0
+
+    def freeze(self, name: str) -> None:
+        """Stop a process and its children where they stand."""
+        os.killpg(self.processes[name].pid, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """Let them go on."""
+        os.killpg(self.processes[name].pid, signal.SIGCONT)
+
+    # --- look
+
+    @property
+    def raw(self) -> Any:
+        """A client of the ledger for looking; close it."""
+        return redis.Redis.from_url(self.env["TIERCAST_REDIS_URL"], socket_timeout=5)
+
+    def held(self) -> int:
+        """How many jobs are held by any process just now."""
+        with contextlib.closing(self.raw) as client:
+            lanes = [name for name in client.smembers("tc:lanes") if name.startswith(b"jobs/")]
+            return sum(int(client.zcard(b"tc:held:" + name)) for name in lanes)
+
+    def is_empty(self) -> bool:
+        """Whether no lane owes anything; False while the ledger does not say."""
+        try:
+            return self.owed() == 0
+        except (LedgerError, redis.RedisError):
+            return False
+
+    def wait_until_drained(self, seconds: float) -> None:
+        """Wait until no lane owes anything."""
+        wait_for(self.is_empty, seconds=seconds, every=0.1)
+
+
+def pause(seconds: float) -> None:
+    """Let time pass while something is disturbed: here the time is the point."""
+    time.sleep(seconds)
+
+
+def _is_pool(process: psutil.Process) -> bool:
+    """Whether it is a process of the pool, and none that works aside."""
+    with contextlib.suppress(psutil.Error):
+        return "worker.aside" not in process.cmdline()
+    return False

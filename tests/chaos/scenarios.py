@@ -1,0 +1,267 @@
+"""The scenarios: each disturbs an arena while the sender sends, and says how many jobs were in flight then."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tests.stack import SECRET
+
+from .arena import CAPACITY, Arena, pause
+from .audit import Row, audit, unsettled
+from .sender import Sender
+
+#: Seconds after which what is still owed counts as lost.
+_PATIENCE = 120.0
+
+
+class Scenario:
+    """Base: two receivers, two workers with two processes each, events at a steady rate."""
+
+    #: What `--only` takes.
+    name: ClassVar[str] = ""
+    #: How the arena differs.
+    arena: ClassVar[Mapping[str, Any]] = {}
+    #: The share of the events asked for that it sends.
+    share: ClassVar[float] = 1.0
+    #: Whether a frozen attempt may go on when another has confirmed that it had not happened: no lease prevents it.
+    may_repeat_paid: ClassVar[bool] = False
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        """Do what the scenario is about. Returns how many jobs were in flight, over all disturbances."""
+        raise NotImplementedError
+
+    def check(self, arena: Arena, sender: Sender) -> list[str]:
+        """Say what else is not as promised."""
+        return []
+
+    def variables(self, folder: Path) -> dict[str, str]:
+        """More variables of the processes."""
+        return {}
+
+    def run(self, folder: Path, *, events: int, rate: float) -> Row:
+        """Run it in a folder of its own."""
+        with Arena(folder, env=self.variables(folder), **self.arena) as arena:
+            for start in (arena.add_web, arena.add_web, arena.add_worker, arena.add_worker):
+                start()
+            sender = Sender(SECRET, arena.ports, round(events * self.share), rate=rate)
+            sender.start()
+            try:
+                bound = self.disturb(arena, sender)
+                sender.finish()
+            finally:
+                sender.stop()
+            seconds = _caught_up(arena, sender)
+            row = audit(arena, sender, self.name, bound=bound, seconds=seconds, may_repeat_paid=self.may_repeat_paid)
+            return _with(row, self.check(arena, sender))
+
+
+def _caught_up(arena: Arena, sender: Sender) -> float:
+    """Wait until nothing is owed and every accepted delivery is settled; the audit says what is not in time."""
+    began = time.monotonic()
+    while time.monotonic() - began < _PATIENCE:
+        if arena.is_empty() and not unsettled(arena, (a.delivery for a in sender.accepted)):
+            break
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def _with(row: Row, broken: list[str]) -> Row:
+    return replace(row, broken=(*row.broken, *broken)) if broken else row
+
+
+class KillWorkers(Scenario):
+    """SIGKILL one worker after the other, by turns whole and one process of its pool, under load."""
+
+    name = "kill-workers"
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        held = 0
+        for share in (0.2, 0.5, 0.8):
+            sender.wait(share)
+            held += arena.kill_worker(arena.workers[0])
+            held += arena.kill_child(arena.workers[0])
+            arena.add_worker()
+        return held
+
+
+class KillReceivers(Scenario):
+    """SIGKILL one receiver after the other; what got no answer is sent again."""
+
+    name = "kill-receivers"
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        for share in (0.2, 0.5, 0.8):
+            sender.wait(share)
+            arena.replace_web(next(iter(arena.webs)))
+        return 0
+
+
+class KillLedger(Scenario):
+    """SIGKILL the ledger, twice, and start it on its data a second later."""
+
+    name = "kill-ledger"
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        for share in (0.3, 0.7):
+            sender.wait(share)
+            arena.server.kill()
+            pause(1)
+            arena.server.start()
+        return 2 * CAPACITY
+
+
+class LoseBroker(Scenario):
+    """Flush the broker (a server of its own) empty, then kill it for good."""
+
+    name = "lose-broker"
+    arena: ClassVar[Mapping[str, Any]] = {"broker": True}
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        import redis
+
+        assert arena.broker
+        client = redis.Redis.from_url(arena.broker.url)
+        for share in (0.2, 0.35, 0.5):
+            sender.wait(share)
+            client.flushall()
+        client.close()
+        sender.wait(0.6)
+        arena.broker.kill()
+        return 0
+
+
+class FreezeServers(Scenario):
+    """SIGSTOP broker and ledger for longer than a lease, then let them go on."""
+
+    name = "freeze-servers"
+    arena: ClassVar[Mapping[str, Any]] = {"broker": True, "lease": 3}
+    may_repeat_paid = True
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        sender.wait(0.4)
+        servers = [server.process for server in (arena.broker, arena.server) if server and server.process]
+        for process in servers:
+            process.send_signal(signal.SIGSTOP)
+        pause(5)
+        for process in servers:
+            process.send_signal(signal.SIGCONT)
+        return CAPACITY
+
+
+class FreezeWorker(Scenario):
+    """SIGSTOP a worker past its leases, while another takes its work up, then let it go on."""
+
+    name = "freeze-worker"
+    arena: ClassVar[Mapping[str, Any]] = {"lease": 3}
+    may_repeat_paid = True
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        held = 0
+        for share, name in zip((0.2, 0.6), list(arena.workers), strict=True):
+            sender.wait(share)
+            arena.freeze(name)
+            held += arena.held()
+            pause(6)
+            arena.thaw(name)
+        return held
+
+
+class FullLedger(Scenario):
+    """Bring the ledger to its memory limit with no worker there, drain it at the limit, then raise the limit."""
+
+    name = "full-ledger"
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        client = arena.raw
+        sender.wait(0.2)
+        held = sum(arena.kill_worker(name) for name in list(arena.workers))
+        used = int(client.info("memory")["used_memory"])
+        client.config_set("maxmemory", round((used + 300_000) / 0.8))
+        deadline = time.monotonic() + 60
+        while not sender.refused["503"] and time.monotonic() < deadline:
+            pause(0.1)
+        arena.add_worker()
+        arena.wait_until_drained(60)
+        self._refused = sender.refused["503"]
+        client.config_set("maxmemory", 0)
+        client.close()
+        arena.add_worker()
+        return held
+
+    def check(self, arena: Arena, sender: Sender) -> list[str]:
+        return [] if self._refused else ["the ledger never refused: the scenario shows nothing"]
+
+
+class LedgerAway(Scenario):
+    """Take the ledger away for eight seconds, with a spool: every answer is 202."""
+
+    name = "ledger-away"
+
+    def variables(self, folder: Path) -> dict[str, str]:
+        return {"TIERCAST_SPOOL_DIR": str(folder / "spool")}
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        sender.wait(0.2)
+        arena.server.kill()
+        pause(8)
+        arena.server.start()
+        return CAPACITY
+
+    def check(self, arena: Arena, sender: Sender) -> list[str]:
+        return [f"{count} answers were {status}, not 202" for status, count in sender.refused.items()]
+
+
+class SlowAction(Scenario):
+    """An action that takes three times its lease: it is renewed, and done once."""
+
+    name = "slow-action"
+    arena: ClassVar[Mapping[str, Any]] = {"lease": 1.5, "slow": 4.5}
+    share: ClassVar[float] = 0.3
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        return 0
+
+
+class RollingRestart(Scenario):
+    """Restart everything warmly, one after the other, with a configuration that asks for one action more."""
+
+    name = "rolling-restart"
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        sender.wait(0.3)
+        more = arena.config.replace("[[rules]]", _MORE.format(sink=arena.sink.url), 1)
+        (arena.folder / "tiercast.toml").write_text(more.replace('"quick", "bulk"', '"quick", "bulk", "more"'))
+        for name in list(arena.webs):
+            arena.replace_web(name, signal.SIGTERM)
+        for name in list(arena.workers):
+            arena.workers.remove(name)
+            arena.stop(name, signal.SIGTERM)
+            arena.add_worker()
+        return 0
+
+
+_MORE = """
+[actions.more]
+kind = "tests.chaos.kinds:Effect"
+sink = "{sink}"
+
+[[rules]]"""
+
+
+ALL: tuple[type[Scenario], ...] = (
+    KillWorkers,
+    KillReceivers,
+    KillLedger,
+    LoseBroker,
+    FreezeServers,
+    FreezeWorker,
+    LedgerAway,
+    FullLedger,
+    SlowAction,
+    RollingRestart,
+)
