@@ -74,6 +74,12 @@ class Door:
             connection.sendall(request)
             return connection.recv(4096)
 
+    def kill(self) -> None:
+        """End the server and all its processes at once, as a crash of the machine would."""
+        for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
+            process.kill()
+        self.process.wait()
+
     def log(self) -> str:
         return self.output.read_text()
 

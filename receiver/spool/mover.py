@@ -94,15 +94,19 @@ class Mover:
     def _empty(self, file: SpoolFile) -> bool:
         """Move a file's deliveries until it is empty or its sources are full; False where the ledger is away."""
         full: set[str] = set()
-        moved = 0
+        moved, most = 0, _MOST
         while not self._stopping.is_set():
-            batch = file.oldest(_MOST, most_bytes=_MOST_BYTES, without=full)
+            batch = file.oldest(most, most_bytes=_MOST_BYTES, without=full)
             if not batch:
                 break
             try:
                 self._move(batch)
             except LedgerFull:
-                full.add(batch[0].source)
+                # A batch is refused as a whole, so what room there is takes a smaller one.
+                most = len(batch) // 2
+                if most == 0:
+                    full.add(batch[0].source)
+                    most = _MOST
                 continue
             except LedgerError as error:
                 self._breaker.open(error)
@@ -111,6 +115,7 @@ class Mover:
             self._breaker.close()
             file.delete(batch)
             moved += len(batch)
+            most = min(2 * most, _MOST)
         if moved and file.count == 0:
             log.info("spool.closed", file=file.path.name, moved=moved)
         return True

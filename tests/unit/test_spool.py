@@ -38,6 +38,7 @@ class FakeLedger:
     error: Exception | None = None
     lost_reply: bool = False
     full: set[str] = field(default_factory=set)
+    room: int = 10**6
     held: dict[str, tuple[str, bytes, int | None]] = field(default_factory=dict)
     calls: int = 0
     repeated: int = 0
@@ -46,7 +47,7 @@ class FakeLedger:
         self.calls += 1
         if self.error is not None:
             raise self.error
-        if {source for source, _, _ in deliveries} & self.full:
+        if {source for source, _, _ in deliveries} & self.full or len(self.held) + len(deliveries) > self.room:
             raise LedgerFull("full")
         for n, (source, delivery, body) in enumerate(deliveries):
             self.repeated += delivery in self.held
@@ -370,6 +371,23 @@ def test_full_ledger_is_asked_each_time_and_a_full_source_holds_up_no_other(
     ledger.full = set()
     mover.round()
     assert (folder.count, len(ledger.held)) == (0, 5)
+
+
+def test_room_for_less_than_what_waits_is_used(
+    store: SpoolingStore, ledger: FakeLedger, mover: Mover, folder: SpoolFolder, breaker: Breaker
+) -> None:
+    # Given ten that wait, and room for three
+    ledger.error = LedgerUnavailable("away")
+    sent = triples(10)
+    store.record(sent)
+    ledger.error, ledger.room = None, 3
+
+    mover.round()
+
+    assert list(ledger.held) == [delivery for _, delivery, _ in sent[:3]]
+    ledger.room = 100
+    mover.round()
+    assert (len(ledger.held), folder.count) == (10, 0)
 
 
 def test_full_spool_means_stored_nowhere(tmp_path: Path, ledger: FakeLedger) -> None:
