@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import traceback
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -13,6 +16,10 @@ from .settings import Settings
 
 #: Loggers of libraries that speak of every call, with addresses that may hold personal data.
 _QUIET = ("httpx", "httpcore", "kombu", "amqp", "redis", "mail", "asyncio")
+
+#: How many frames of an exception, and how many causes, are told.
+_MOST_FRAMES = 12
+_MOST_CAUSES = 4
 
 
 def set_up_logs(settings: Settings, *, process: str) -> None:
@@ -31,12 +38,13 @@ def set_up_logs(settings: Settings, *, process: str) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
     )
-    ending = [structlog.processors.format_exc_info, renderer] if as_json else [renderer]
+    ending = [_places, renderer]
     level = logging.getLevelName(settings.log_level.upper())
     structlog.configure(
         processors=[*shared, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        # One write a line: those of several processes do not run together.
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
@@ -50,6 +58,39 @@ def set_up_logs(settings: Settings, *, process: str) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def place(error: BaseException) -> str:
+    """Where an exception was raised, innermost first, without any value: `ValueError at planning.py:33, ...`.
+
+    An exception's own text is not logged: it may quote an event, and so a person.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[::-1][:_MOST_FRAMES]
+    where = ", ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames)
+    return f"{type(error).__name__} at {where or 'an unknown place'}"
+
+
+def _places(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """In place of a traceback with its message, tell types and places, of the causes too."""
+    found = event.pop("exc_info", None)
+    error = found[1] if isinstance(found, tuple) else sys.exc_info()[1] if found is True else found
+    told: list[str] = []
+    while isinstance(error, BaseException) and len(told) < _MOST_CAUSES:
+        told.append(place(error))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if told:
+        event["exception"] = "; after ".join(told)
+    return event
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """Log what nobody caught, in place of Python's own traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), trace)
+    elif not issubclass(kind, SystemExit):
+        structlog.get_logger().error("process.fault", thread=threading.current_thread().name, exc_info=error)
 
 
 class _Process:

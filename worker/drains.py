@@ -6,12 +6,17 @@ import structlog
 
 from tiercast.errors import LedgerError
 from tiercast.ledger import keys
+from tiercast.logs import place
 
 from .performing import perform
 from .processing import process
 from .runtime import runtime
 
 log = structlog.get_logger()
+
+
+class DrainFault(Exception):
+    """A fault of ours in a drain: what was raised and where, without its text."""
 
 
 def drain(lane: str) -> dict[str, int]:
@@ -27,3 +32,6 @@ def drain(lane: str) -> dict[str, int]:
     except LedgerError as error:
         log.warning("drain.ledger", lane=lane, error=type(error).__name__)
         return {"ledger_away": 1}
+    except Exception as error:
+        # Celery logs and sends about what a task raises, and that could quote an event.
+        raise DrainFault(place(error)) from None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from tiercast.errors import LedgerError, LedgerUnavailable
+from tiercast.logs import place
 
 from .desk import Desk
 from .performing import settle
@@ -114,8 +115,16 @@ def finish(runtime: Runtime, grace: float) -> None:
     while any(desk.is_settling() for desk in runtime.desks.values()) and time.monotonic() < deadline + _REPLY:
         time.sleep(0.01)
     for desk in runtime.desks.values():
-        desk.close_action()
+        _close_action(desk)
     runtime.ringer.close(1.0)
+
+
+def _close_action(desk: Desk) -> None:
+    try:
+        desk.close_action()
+    except Exception as error:
+        # Celery would log what a kind raises here with its text, which could quote an event.
+        log.warning("action.close_failed", action=desk.spec.name, error=place(error))
 
 
 def _busy(desks: Iterable[Desk]) -> int:

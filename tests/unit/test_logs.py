@@ -1,0 +1,79 @@
+"""Logs tell where an exception was raised and of which type, and never its text."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker import drains
+
+ROOT = Path(__file__).parents[2]
+
+#: Raises in every way in which a line about an exception can come to be.
+PROGRAM = """
+import logging, threading
+import structlog
+from tiercast.logs import set_up_logs
+from tiercast.settings import load_settings
+
+set_up_logs(load_settings({"TIERCAST_LOG_FORMAT": %r, "TIERCAST_LOG_LEVEL": "debug"}), process="test")
+
+def fail():
+    try:
+        raise KeyError("ada@example.com")
+    except KeyError as error:
+        raise ValueError("no such ada@example.com") from error
+
+try:
+    fail()
+except ValueError as error:
+    structlog.get_logger().exception("ours.fault", delivery="d-1")
+    structlog.get_logger().error("ours.other", exc_info=error)
+    logging.getLogger("library").exception("theirs")
+thread = threading.Thread(target=fail, name="perform")
+thread.start()
+thread.join()
+fail()
+"""
+
+
+def run(form: str) -> str:
+    done = subprocess.run([sys.executable, "-c", PROGRAM % form], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_no_text_of_an_exception_is_logged(form: str) -> None:
+    said = run(form)
+    assert "ada" not in said
+    assert "Traceback" not in said
+    assert said.count("ValueError at ") == 5
+
+
+def test_type_place_and_cause_are_told() -> None:
+    lines: list[dict[str, Any]] = [json.loads(line) for line in run("json").splitlines()]
+    assert [line["event"] for line in lines] == ["ours.fault", "ours.other", "theirs", "process.fault", "process.fault"]
+    assert lines[0]["delivery"] == "d-1"
+    first, after = lines[0]["exception"].split("; after ")
+    assert first.startswith("ValueError at <string>:")
+    assert after.startswith("KeyError at <string>:")
+    assert [line.get("thread") for line in lines[3:]] == ["perform", "MainThread"]
+
+
+def test_a_drain_raises_no_text_for_celery_to_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ValueError("no such ada@example.com")
+
+    monkeypatch.setattr(drains, "runtime", fail)
+    with pytest.raises(drains.DrainFault) as raised:
+        drains.drain("jobs/x")
+    told = "".join(traceback.format_exception(raised.value))
+    assert "ValueError at test_logs.py:" in told
+    assert "ada" not in told
