@@ -17,7 +17,7 @@ from .kinds import KindError, load_kind
 from .model import ActionSpec, Config, Limit, Rule
 from .rules import Condition, ConditionFault
 from .sources import NAME, NAME_EXPECTED, sources_of
-from .templates import Options
+from .templates import Options, is_template
 
 #: Calls, and a time that is not zero.
 _RATE = re.compile(r"([1-9][0-9]{0,8})/((?=[0-9.]*[1-9])[0-9]{1,6}(?:\.[0-9]{1,3})?)?(s|sec|min|m|h|d)")
@@ -33,10 +33,8 @@ class Common(Schema):
 
     kind = fields.String(required=True)
     order = fields.String(validate=validate.OneOf(["latest"]))
-    once = fields.List(
-        fields.String(validate=validate.OneOf(["customer", "campaign", "tier", "type"])),
-        validate=validate.Length(min=1),
-    )
+    # An empty list undoes what a kind has by default.
+    once = fields.List(fields.String(validate=validate.OneOf(["customer", "campaign", "tier", "type"])))
     rate = fields.String(validate=validate.Regexp(_RATE, error=_RATE_EXPECTED))
     limit = fields.String()
     concurrency = fields.Integer(strict=True, validate=validate.Range(1, 10_000))
@@ -160,12 +158,28 @@ def _action(document: Document, name: str, value: Mapping[str, Any], limits: Map
         if isinstance(value.get("kind"), str):
             document.fault(f"{key}.kind", str(error))
         return None
-    options = _options(document, key, cls, {k: v for k, v in value.items() if k not in _COMMON.fields})
+    own = {k: v for k, v in value.items() if k not in _COMMON.fields}
+    options = _options(document, key, cls, _template_defaults(cls) | own)
     # A limit that has a fault of its own was told there.
     unlimited = "limit" in common and shared not in limits
     if options is None or unlimited or len(document.faults) > before:
         return None
-    return _spec(document, name, cls, options, common, limits)
+    return _spec(document, name, cls, options, _defaults(cls, common) | common, limits)
+
+
+def _defaults(cls: type[Action], common: Mapping[str, Any]) -> dict[str, Any]:
+    """The kind's own defaults of common options; its rate only where the file names neither rate nor limit."""
+    return {name: value for name, value in cls.defaults.items() if name != "rate" or "limit" not in common}
+
+
+def _template_defaults(cls: type[Action]) -> dict[str, Any]:
+    """Defaults of options that are templates: they are rendered like what a file holds."""
+    fields_of = cls.Options().fields
+    return {
+        field.data_key or name: field.load_default
+        for name, field in fields_of.items()
+        if isinstance(field.load_default, str) and is_template(field.load_default)
+    }
 
 
 def _spec(
