@@ -114,6 +114,10 @@ class ActionContract:
     def test_its_options_do_not_hide_those_of_every_action(self) -> None:
         assert not COMMON_OPTIONS & set(self.action_class.Options().fields)
 
+    def test_its_defaults_are_of_options_that_every_action_takes(self) -> None:
+        assert set(self.action_class.defaults) <= COMMON_OPTIONS - {"kind"}
+        assert self.action_class.calls >= 1
+
     def test_if_it_is_not_repeatable_it_confirms_or_says_so(self) -> None:
         if not self.action_class.repeatable and not self.action_class.can_confirm():
             assert "uncertain" in (self.action_class.__doc__ or ""), (
