@@ -98,6 +98,8 @@ class Bulk(Scripted):
                 raise ConnectionError("the call broke")
             try:
                 yield job, self.perform(job)
+            except SystemExit:
+                yield job, RuntimeError("it would have ended its thread")
             except Exception as error:
                 yield job, error
 

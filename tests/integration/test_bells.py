@@ -1,0 +1,140 @@
+"""Bells: lost, deaf, on queues of their own; nothing that is owed waits for the broker."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.stack import wait_for
+from tests.working import Works, once_each
+from tiercast.embedded import EmbeddedServer
+
+ONE = {"one": ("Scripted", "")}
+
+
+def finished(works: Works, name: str = "worker") -> list[tuple[str, int]]:
+    """The tasks that a worker's log tells of: their names in monitors, and what each claimed."""
+    pattern = r"Task ([\w.:-]+)\[[^]]+\] succeeded in [^:]+: \{.*?'claimed': (\d+)"
+    return [(name, int(claimed)) for name, claimed in re.findall(pattern, works.log(name))]
+
+
+def claimed(works: Works, name: str = "worker") -> Counter[str]:
+    """How much was claimed by all tasks, by task."""
+    counts: Counter[str] = Counter()
+    for task, count in finished(works, name):
+        counts[task] += count
+    return counts
+
+
+def test_only_celery_tasks_consume_and_they_say_what(tmp_path: Path) -> None:
+    # Given work that waited for a worker, and work that comes while one runs
+    with Works(tmp_path, ONE) as works:
+        works.feed(*["done"] * 30)
+        works.begin()
+        works.wait_until(done=30)
+        works.feed(*["done"] * 30)
+        works.feed("second-time", ring=False)
+        works.wait_until(done=61)
+
+        # Then tasks have claimed all of it, and nobody else has
+        wait_for(lambda: claimed(works) == {"process:voucherify": 61, "perform:one": 62}, seconds=10)
+        assert "aside" not in works.log("worker")
+
+
+@pytest.mark.parametrize("how", ["killed", "never there"])
+def test_with_the_broker_gone_work_is_done_all_the_same(tmp_path: Path, how: str) -> None:
+    broker = EmbeddedServer(tmp_path / "broker", appendonly="no", appendfsync="no")
+    with Works(tmp_path, ONE, env={"TIERCAST_BROKER_URL": broker.url}) as works:
+        try:
+            if how == "killed":
+                broker.start()
+                works.begin()
+                works.feed(*["done"] * 3)
+                works.wait_until(done=3)
+                broker.kill()
+            else:
+                works.begin(ready=False)
+            works.feed(*["done"] * 20, ring=False)
+
+            works.wait_until("one", seconds=100, done=23 if how == "killed" else 20)
+
+            assert "timer.no_bell_heard" in works.log("worker")
+            assert once_each(works.effects("one"))
+        finally:
+            broker.kill()
+
+
+def test_when_all_bells_are_lost_the_timer_rings_again(tmp_path: Path) -> None:
+    broker = EmbeddedServer(tmp_path / "broker", appendonly="no", appendfsync="no")
+    with broker, Works(tmp_path, ONE, env={"TIERCAST_BROKER_URL": broker.url}) as works:
+        # Given bells that nobody has heard, in a broker that then loses them
+        works.feed(*["done"] * 20)
+        client = redis.Redis.from_url(broker.url)
+        assert client.llen("tiercast") == 1, "one bell for twenty deliveries"
+        client.flushall()
+        client.close()
+
+        works.begin()
+
+        works.wait_until(done=20)
+        assert once_each(works.effects("one"))
+        wait_for(lambda: claimed(works)["perform:one"] == 20, seconds=10)
+
+
+def test_a_deaf_worker_does_what_is_owed_without_bells(tmp_path: Path) -> None:
+    with Works(tmp_path, ONE) as works:
+        works.begin()
+        # Given a worker that consumes no bells any more
+        control = works.start("control", "celery", "-A", "worker", "control", "cancel_consumer", "tiercast")
+        assert control.wait(60) == 0, works.log("control")
+        wait_for(lambda: "no longer consuming from tiercast" in works.log("control").lower(), seconds=30)
+
+        works.feed(*["done"] * 10)
+
+        works.wait_until(done=10, seconds=90)
+        assert "timer.no_bell_heard" in works.log("worker")
+        assert claimed(works)["perform:one"] == 0
+
+
+def test_an_action_with_a_queue_of_its_own_waits_for_its_workers(tmp_path: Path) -> None:
+    with Works(tmp_path, {**ONE, "bulky": ("Scripted", 'queue = "slow"')}) as works:
+        # Given a worker of the ordinary queue
+        works.begin()
+        works.feed(*["done"] * 5)
+        works.wait_until("one", done=5)
+        assert works.count("bulky") == {"owed": 5}
+
+        # When one of the queue "slow" starts, it does them, and it does nothing else
+        works.begin("slow", "-c", "1", queues="slow")
+        works.wait_until("bulky", done=5)
+        works.feed(*["done"] * 5)
+        works.wait_until(done=20)
+
+        of_slow = {process.pid for process in works.family("slow")}
+        assert {mark.pid for mark in works.effects("bulky")} <= of_slow
+        assert not {mark.pid for mark in works.effects("one")} & of_slow
+
+
+def test_the_timer_waits_for_a_ledger_that_is_away_and_goes_on(tmp_path: Path) -> None:
+    with Works(tmp_path, {"one": ("Scripted", "seconds = 1; backoff = 0.1")}) as works:
+        # Given jobs under way when the server goes
+        works.begin()
+        works.feed(*["slow"] * 4)
+        wait_for(lambda: len(works.effects("one", "begin")) == 4)
+        works.server.stop()
+        wait_for(lambda: "timer.ledger_away" in works.log("worker"), seconds=30)
+        wait_for(lambda: len(works.effects("one")) == 4, seconds=30)
+
+        # When it is back
+        works.server.start()
+
+        # Then what was done meanwhile is settled, and the worker goes on
+        works.wait_until(done=4)
+        works.feed(*["done"] * 10)
+        works.wait_until(done=14, seconds=90)
+        assert "timer.ledger_back" in works.log("worker")
+        assert once_each(works.effects("one"))

@@ -1,0 +1,47 @@
+"""Flower tells something: names of tasks, and results that mean something, with no result backend."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.stack import wait_for
+from tests.working import Works
+from tiercast.embedded import free_port
+from worker.celery import app
+
+
+def test_flower_shows_tasks_by_name_with_results(tmp_path: Path) -> None:
+    port = free_port()
+    with Works(tmp_path, {"welcome-email": ("Scripted", "")}, env={"FLOWER_BASIC_AUTH": "eve:tea"}) as works:
+        works.start("flower", "celery", "-A", "worker", "flower", "--address=127.0.0.1", f"--port={port}")
+
+        def ask(auth: tuple[str, str] | None) -> httpx.Response | None:
+            with contextlib.suppress(httpx.HTTPError):
+                return httpx.get(f"http://127.0.0.1:{port}/api/tasks", auth=auth, trust_env=False)
+            return None
+
+        wait_for(lambda: ask(("eve", "tea")), seconds=60)
+        works.begin()
+        works.feed(*["done"] * 7)
+        works.wait_until(done=7)
+
+        def tasks() -> list[dict[str, Any]]:
+            answer = ask(("eve", "tea"))
+            found = [] if answer is None else list(answer.json().values())
+            done = [task for task in found if task["state"] == "SUCCESS"]
+            return done if {"process:voucherify", "perform:welcome-email"} <= {task["name"] for task in done} else []
+
+        found = wait_for(tasks, seconds=60)
+        assert {task["name"] for task in found} == {"process:voucherify", "perform:welcome-email"}
+        results = [ast.literal_eval(task["result"]) for task in found]
+        assert all("claimed" in result for result in results)
+        assert sum(result["claimed"] for result in results if "processed" in result) == 7
+        refused = ask(None)
+        assert refused is not None
+        assert refused.status_code == 401
+    assert app.conf.result_backend is None
