@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given.json.with_suffix(".md").write_text(text, encoding="utf-8")
     print(f"\nAll figures: {given.json}; as Markdown: {given.json.with_suffix('.md')}")
     if given.docs:
-        write_between(ROOT / "docs" / "performance.md", "bench", text)
-        _write_plots(results)
+        write_between(ROOT / "docs" / "performance.md", "bench", "\n\n".join([text, *_write_plots(results)]))
     return 1 if any(who.name in left_out for who in chosen) else 0
 
 
@@ -132,10 +131,12 @@ def _told(machine: dict[str, str], options: Options, results: Results, left_out:
     return "\n\n".join(parts)
 
 
-def _write_plots(results: Results) -> None:
+def _write_plots(results: Results) -> Iterable[str]:
+    """Draw the first mode's plots into docs/; yields the lines that show them."""
     mode = next(iter(results))
-    for name, drawing in plots(Summary(results[mode])).items():
+    for name, (title, drawing) in plots(Summary(results[mode])).items():
         (ROOT / "docs" / name).write_text(drawing, encoding="utf-8")
+        yield f"![{title}; {MODES[mode]}]({name})"
 
 
 def _fields(options: Options) -> dict[str, float]:

@@ -29,8 +29,8 @@ def terminal(mode: str, summary: Summary) -> str:
             f"{number(figure(name, 'cpu'), 2):>6}{number(figure(name, 'bytes')):>7}"
         )
     lines.append("x: times Flask + Celery; p99 and idle: ms; CPU: ms an event; bytes: an owed event")
-    lines += [f"  {verdict(bar):12} {bar.what}: {bar.measured} ({bar.wanted})" for bar in summary.bars()]
-    lines += [f"  ATTENTION {text}" for text in overdone(summary)]
+    lines += [f" {verdict(bar):7} {bar.what}: {bar.measured} ({bar.wanted})" for bar in summary.bars()]
+    lines += [f" ATTENTION {text}" for text in overdone(summary)]
     return "\n".join(lines)
 
 
@@ -39,7 +39,7 @@ def markdown(mode: str, summary: Summary) -> str:
     return "\n\n".join(
         [
             f"### {MODES[mode].capitalize()}",
-            _table(
+            table(
                 ("", "acks/s", "times", "ack p50 / p99 / p99.9, ms", "at a fixed rate p50 / p99 / p99.9, ms"),
                 [
                     (
@@ -52,14 +52,14 @@ def markdown(mode: str, summary: Summary) -> str:
                     for name in summary.names
                 ],
             ),
-            _table(
+            table(
                 (
                     *("", "actions/s from a backlog", "times", "actions/s while receiving", "times"),
                     *("idle p50 / p99, ms", "CPU ms an event (server + receiver + workers)", "bytes an owed event"),
                 ),
                 [_work(summary, name) for name in summary.names if BY_NAME[name].worker],
             ),
-            _table(
+            table(
                 ("bar", "measured", "wanted", ""),
                 [(bar.what, bar.measured, bar.wanted, verdict(bar)) for bar in summary.bars()],
             ),
@@ -89,23 +89,19 @@ def _rounds(summary: Summary) -> int:
     return max((len(rounds) for rounds in summary.rounds.values()), default=0)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    return _table(head, rows)
-
-
 def machine_table(machine: Mapping[str, str]) -> str:
     """The machine, as a table."""
-    return _table(("machine", ""), list(machine.items()))
+    return table(("machine", ""), list(machine.items()))
 
 
-def plots(summary: Summary) -> dict[str, str]:
-    """Plots by file name."""
+def plots(summary: Summary) -> dict[str, tuple[str, str]]:
+    """Titles and plots by file name."""
     wanted = (
         ("performance-acks.svg", "acks", "Durable acks a second", "", True),
         ("performance-actions.svg", "drained", "Actions a second, from a backlog", "", False),
@@ -125,7 +121,7 @@ def plots(summary: Summary) -> dict[str, str]:
             for name in names
             if not (figure == "acks" and BY_NAME[name].bulk)
         ]
-        made[file] = bars(title, rows, unit=unit)
+        made[file] = title, bars(title, rows, unit=unit)
     return made
 
 

@@ -95,7 +95,7 @@ def number(value: float, digits: int = 0) -> str:
 
 def verdict(bar: Bar) -> str:
     """Whether a bar is met, in a word or two."""
-    return {True: "met", False: "NOT met", None: "not measured"}[bar.met]
+    return {True: "met", False: "NOT met", None: "no data"}[bar.met]
 
 
 def overdone(summary: Summary) -> Iterable[str]:

@@ -1,0 +1,204 @@
+"""The measuring programs: they load, the load generator counts rightly, what they write is as it should be."""
+
+from __future__ import annotations
+
+import ast
+import math
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import __main__ as bench_main
+from bench import fairness, kinds, load, scale
+from bench.effects import ACTIONS, SIGNATURE
+from bench.events import PATH, body
+from bench.measure import quantile
+from bench.participants import ALL, BY_NAME, REFERENCE, configuration
+from bench.plot import Row, bars
+from bench.report import MODES, markdown, terminal, write_between
+from bench.summary import Summary
+from tiercast.config import load_config
+from tiercast.settings import load_settings
+from tiercast.signature import verify
+
+ROOT = Path(__file__).parents[2]
+SECRET = "a-secret-of-the-test"
+
+
+class Server(ThreadingHTTPServer):
+    """Answers 202 to an authentic webhook, else 401, and keeps the bodies."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.bodies: list[bytes] = []
+        self.pause = 0.0
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        good = self.path == PATH and verify(content, self.headers[SIGNATURE], [SECRET]).ok
+        self.server.bodies.append(content)
+        time.sleep(self.server.pause)
+        self.send_response(202 if good else 401)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def plan(server: Server, **more: object) -> load.Plan:
+    return load.Plan(**{"port": server.server_port, "secret": SECRET, "count": 40, "connections": 4, **more})  # type: ignore[arg-type]
+
+
+def test_the_closed_loop_sends_each_webhook_once(server: Server) -> None:
+    # When
+    done = load.run(plan(server))
+
+    # Then
+    assert (done.acks, done.refused) == (40, 0)
+    assert len(done.latencies) == len(done.sent) == len(set(server.bodies)) == 40
+    assert done.seconds > 0
+    assert done.cpu < done.seconds + 0.1
+
+
+def test_the_open_loop_counts_from_when_a_request_was_due(server: Server) -> None:
+    # Given a server that takes 50 ms an answer, on one connection, and requests that are due every 5 ms
+    server.pause = 0.05
+
+    # When
+    done = load.run(plan(server, count=10, connections=1, rate=200.0))
+
+    # Then the last was due after 45 ms and answered after 500
+    assert done.acks == 10
+    assert max(done.latencies) > 0.4
+
+
+def test_refusals_are_not_counted_as_acks(server: Server) -> None:
+    done = load.run(plan(server, secret="another", count=5))
+    assert (done.acks, done.refused) == (0, 5)
+
+
+def test_an_answer_may_come_in_pieces() -> None:
+    answers = load.Answers()
+    assert answers.feed(b"HTTP/1.1 202 Accepted\r\nContent-Le") is None
+    assert answers.feed(b"ngth: 4\r\n\r\nab") is None
+    assert answers.feed(b"cd") == 202
+    assert answers.feed(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n") == 503
+
+
+def test_all_programs_can_be_read() -> None:
+    peers = sorted((ROOT / "bench" / "peers").rglob("*.py"))
+    assert len(peers) >= 8
+    for path in peers:
+        ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    for program in (bench_main, scale, fairness):
+        assert callable(program.main)
+    assert REFERENCE in BY_NAME
+
+
+@pytest.mark.parametrize("who", [one for one in ALL if one.kind], ids=lambda one: one.name)
+def test_our_configuration_is_valid(who: object, tmp_path: Path) -> None:
+    assert who in ALL
+    text = configuration(dict.fromkeys(ACTIONS, getattr(who, "kind", "")) | {"hang": "bench.kinds:Hang"})
+    (tmp_path / "tiercast.toml").write_text(text)
+    config = load_config(
+        load_settings({"TIERCAST_CONFIG": str(tmp_path / "tiercast.toml"), "TIERCAST_WEBHOOK_SECRETS": SECRET})
+    )
+    assert set(config.actions) == {*ACTIONS, "hang"}
+    assert config.actions["a"].cls.is_bulk() == getattr(who, "bulk", None)
+
+
+def test_every_body_tells_another_event() -> None:
+    assert b'"evcus_x"' in body("evcus_x")
+    assert body("evcus_x") != body("evcus_x")  # another customer and send-out
+    assert kinds.Hang.repeatable
+
+
+def test_quantiles() -> None:
+    values = [float(n) for n in range(1, 101)]
+    assert [quantile(values, share) for share in (0.5, 0.99, 0.999, 1.0)] == [50, 99, 100, 100]
+    assert math.isnan(quantile([], 0.5))
+
+
+def figures(scale: float) -> dict[str, float]:
+    """What one participant measured, `scale` times as good as the reference."""
+    return {"acks": 100 * scale, "drained": 50 * scale, "open_p99": 9.0, "idle_p50": 5.0, "idle_p99": 8.0, "extra": 0}
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    # Given a second round in which the machine was half as fast for both
+    rounds = {
+        "flask-celery": [figures(1), figures(0.5), figures(1)],
+        "flask-dramatiq": [figures(2), figures(1), figures(2)],
+        "tiercast": [figures(6), figures(3), figures(6)],
+    }
+
+    # When
+    summary = Summary(rounds)
+
+    # Then
+    assert summary.ratio("tiercast", "acks") == 6
+    assert summary.best_peer("acks") == 2
+    by_name = {bar.what: bar for bar in summary.bars()}
+    assert by_name["acks a second, times the best peer"].met is True
+    assert by_name["actions a second one by one, times Flask + Celery"].met is False
+    assert by_name["actions a second in bulk, times Flask + Celery"].met is None
+
+
+def test_tables_fit_the_terminal_and_show_who_did_too_much() -> None:
+    rounds = {"flask-celery": [figures(1)], "tiercast": [figures(6) | {"extra": 2}], "empty-flask": [{"acks": 1000.0}]}
+    for mode in MODES:
+        text = terminal(mode, Summary(rounds))
+        assert max(map(len, text.splitlines())) <= 80
+        assert "tiercast: 2 effects too many" in text
+        assert "nan" not in markdown(mode, Summary(rounds))
+
+
+def test_plots_are_valid_and_leave_out_what_was_not_measured() -> None:
+    rows = [
+        Row(label="a & b", value=3.0, low=2.0, high=4.0, ours=True),
+        Row(label="none", value=math.nan, low=math.nan, high=math.nan, ours=False),
+    ]
+    drawing = ElementTree.fromstring(bars("A < B", rows))  # noqa: S314 - our own text
+    assert [text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")] == ["A < B", "a & b", "3.0"]
+
+
+@pytest.mark.parametrize("mark", ["bench", "scale", "fairness"])
+def test_the_page_has_a_place_for_each_table(mark: str, tmp_path: Path) -> None:
+    # Given a copy of the page
+    page = tmp_path / "performance.md"
+    page.write_text((ROOT / "docs" / "performance.md").read_text(encoding="utf-8"), encoding="utf-8")
+
+    # When it is written to twice
+    write_between(page, mark, "| first |")
+    write_between(page, mark, r"| second \1 |")
+
+    # Then the last stands there
+    text = page.read_text(encoding="utf-8")
+    assert r"| second \1 |" in text
+    assert "| first |" not in text
+    with pytest.raises(ValueError, match="has no <!-- other:begin -->"):
+        write_between(page, "other", "")
