@@ -40,6 +40,9 @@ def make_app() -> Celery:
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A server at its memory limit refuses what kombu writes for each bell; a worker that ended there could not
+        # drain it.
+        broker_channel_error_retry=True,
         broker_transport_options={"socket_keepalive": True, "health_check_interval": 10},
         worker_max_tasks_per_child=None,
         task_time_limit=_STUCK,

@@ -151,9 +151,7 @@ def _config(ledger: Ledger, name: str) -> str | None:
 
 
 def _agree_on_layout(ledger: Ledger) -> None:
-    meta = ledger.key("meta")
-    ledger.client.hsetnx(meta, "layout", keys.LAYOUT)
-    found = cast(bytes, ledger.client.hget(meta, "layout")).decode()
+    found = _agreed(ledger, "layout", keys.LAYOUT)
     if found != keys.LAYOUT:
         raise LedgerUnsuited(
             f"The ledger's layout is version {found}; this Tiercast knows version {keys.LAYOUT}. Run the version of "
@@ -162,16 +160,23 @@ def _agree_on_layout(ledger: Ledger) -> None:
 
 
 def _agree_on_hash_key(ledger: Ledger, settings: Settings) -> Digests:
-    meta = ledger.key("meta")
-    key = settings.hash_key
-    if key is None:
-        ledger.client.hsetnx(meta, "hash_key", secrets.token_urlsafe(32))
-        key = cast(bytes, ledger.client.hget(meta, "hash_key")).decode()
-    digests = Digests(key)
-    ledger.client.hsetnx(meta, "hash_check", digests.check())
-    if cast(bytes, ledger.client.hget(meta, "hash_check")).decode() != digests.check():
+    digests = Digests(settings.hash_key or _agreed(ledger, "hash_key", secrets.token_urlsafe(32)))
+    if _agreed(ledger, "hash_check", digests.check()) != digests.check():
         raise LedgerUnsuited(
             "TIERCAST_HASH_KEY is not the key that this ledger was begun with. Set the one it was begun with (or "
             "unset it if there was none); with another, once places and customers would no longer be found."
         )
     return digests
+
+
+def _agreed(ledger: Ledger, name: str, ours: str) -> str:
+    """What the ledger was begun with; `ours` where it begins now.
+
+    It is written only then: a ledger at its memory limit refuses the write, and must be opened to be emptied.
+    """
+    meta = ledger.key("meta")
+    found = cast("bytes | None", ledger.client.hget(meta, name))
+    if found is None:
+        ledger.client.hsetnx(meta, name, ours)
+        found = cast(bytes, ledger.client.hget(meta, name))
+    return found.decode()
