@@ -28,8 +28,11 @@ _MOST = 2
 #: Seconds that a running job has to end once the process that started this one is gone.
 _GRACE = 8.0
 
-#: Seconds that a process aside drains a lane for, as long as there is work.
-_DRAIN = 10.0
+#: Seconds that a process aside drains a lane for; and how many without work it waits for more, since its start costs
+#: more than its waiting, and how many pass between two looks then.
+_DRAIN = 60.0
+_LINGER = 5.0
+_LOOK = 0.1
 
 _lock = threading.Lock()
 _seeing_to: dict[str, list[subprocess.Popen[bytes]]] = {}
@@ -116,13 +119,16 @@ def _suspects(lane: str) -> None:
 
 
 def _drain(lane: str) -> None:
-    """Drain a lane as bells would have it drained, and wait for what was begun."""
+    """Drain a lane as bells would have it drained, as long as there is work, and wait for what was begun."""
     from .drains import drain
     from .runtime import runtime
 
-    deadline = time.monotonic() + _DRAIN
-    while drain(lane).get("claimed") and time.monotonic() < deadline and not _ending.is_set():
-        pass
+    began = worked = time.monotonic()
+    while (now := time.monotonic()) - worked < _LINGER and now - began < _DRAIN and not _ending.is_set():
+        if drain(lane).get("claimed"):
+            worked = time.monotonic()
+        else:
+            _ending.wait(_LOOK)
     desk = runtime().desks.get(lane)
     while desk is not None and not desk.is_idle():
         time.sleep(0.05)
