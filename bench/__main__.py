@@ -14,6 +14,7 @@ from .environments import ROOT, Missing, prepare
 from .machine import describe
 from .measure import Figures, Options, measure
 from .participants import ALL, BY_NAME, Participant
+from .processes import end_cleanly
 from .report import MODES, machine_table, markdown, plots, terminal, write_between
 from .summary import Summary
 
@@ -26,6 +27,7 @@ Results = dict[str, dict[str, list[Figures]]]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     given = _parse(arguments)
+    end_cleanly()
     options = Options(events=given.events, open_rate=given.rate, open_seconds=given.open_seconds, idle=given.idle)
     left_out: dict[str, str] = {}
     chosen = list(_ready([BY_NAME[name] for name in given.only], left_out))
@@ -59,10 +61,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", help="folder for the servers' data (default: the system's temporary one)")
     parser.add_argument("--json", type=Path, default=ROOT / ".venv-bench" / "results.json", help="where figures go")
     parser.add_argument("--docs", action="store_true", help="write tables and plots into docs/")
-    given = parser.parse_args(arguments)
-    if given.quick:
-        given.rounds, given.events, given.open_seconds, given.idle, given.modes = 1, 600, 1, 20, ["everysec"]
-    return given
+    if parser.parse_known_args(arguments)[0].quick:
+        parser.set_defaults(rounds=1, events=600, open_seconds=1, idle=20, modes=["everysec"])
+    return parser.parse_args(arguments)
 
 
 def _ready(wanted: Iterable[Participant], left_out: dict[str, str]) -> Iterable[Participant]:

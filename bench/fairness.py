@@ -22,6 +22,7 @@ from .kinds import BLACK_HOLE
 from .machine import describe
 from .measure import quantile
 from .participants import OWN_WEB, OWN_WORKER, configuration
+from .processes import end_cleanly
 from .report import machine_table, table, write_between
 from .stage import Stage
 
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30, help="how long each run lasts (default 30)")
     parser.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
     given = parser.parse_args(arguments)
+    end_cleanly()
     print(f"This takes about {max(1, round(given.rounds * 2 * (given.seconds + 12) / 60))} minutes.", flush=True)
     runs: dict[bool, list[list[float]]] = {False: [], True: []}
     with tempfile.TemporaryDirectory(prefix="tiercast-fairness-") as folder, black_hole() as hole:

@@ -28,7 +28,7 @@ def terminal(mode: str, summary: Summary) -> str:
             f"{number(figure(name, 'open_p99'), 1):>10}{number(figure(name, 'idle_p50'), 1):>7}"
             f"{number(figure(name, 'cpu'), 2):>6}{number(figure(name, 'bytes')):>7}"
         )
-    lines.append("x: times Flask + Celery; p99 and idle: ms; CPU: ms an event; bytes: an owed event")
+    lines.append("x: times Flask + Celery; p99, idle: ms; CPU: ms an event; bytes: per owed event")
     lines += [f" {verdict(bar):7} {bar.what}: {bar.measured} ({bar.wanted})" for bar in summary.bars()]
     lines += [f" ATTENTION {text}" for text in overdone(summary)]
     return "\n".join(lines)

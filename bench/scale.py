@@ -23,7 +23,7 @@ from .environments import ROOT
 from .events import body, event_ids
 from .machine import describe
 from .participants import BY_NAME, OWN_WORKER
-from .processes import Process
+from .processes import Process, end_cleanly
 from .report import machine_table, table, write_between
 from .stage import SECRET, Stage
 
@@ -143,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", help="folder for the server's data (default: the system's temporary one)")
     parser.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
     given = parser.parse_args(arguments)
+    end_cleanly()
     sizes = given.owed if len(given.owed) > 1 else [10_000, *given.owed]
     print(f"This takes about {max(1, round(sum(sizes) * 0.0025 / 60))} minutes.")
     with tempfile.TemporaryDirectory(prefix="tiercast-scale-", dir=given.data) as folder:

@@ -59,13 +59,14 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for sender in self._senders:
-            sender.kill()
-            sender.wait()
-        for process in self.processes:
-            process.stop()
-        self.client.close()
-        self.server.kill()
+        with contextlib.ExitStack() as ending:  # each, whatever becomes of the others; the last first
+            ending.callback(self.server.kill)
+            ending.callback(self.client.close)
+            for process in self.processes:
+                ending.callback(process.stop)
+            for sender in self._senders:
+                ending.callback(sender.wait)
+                ending.callback(sender.kill)
 
     def start(self, name: str, command: Sequence[str]) -> Process:
         """Start a process of the participant."""
