@@ -77,10 +77,10 @@ def test_a_first_wait_longer_than_the_longest(path: Path) -> None:
 
 def test_a_mistake_tells_what_was_found(path: Path) -> None:
     assert lines(path, f"{ACTION}concurrency = true\n{RULE}") == [
-        "actions.note.concurrency: not a valid integer; found true"
+        "actions.note.concurrency: expected a whole number from 1 to 10000; found true"
     ]
     (line,) = lines(path, f'{ACTION}order = "newest"\n{RULE}')
-    assert line.endswith('; found "newest"')
+    assert line.endswith("expected latest; found newest")
 
 
 def test_what_was_found_is_not_told_where_it_may_be_a_secret(path: Path) -> None:
@@ -92,7 +92,7 @@ def test_what_was_found_is_not_told_where_it_may_be_a_secret(path: Path) -> None
 
 
 def test_a_kind_that_is_no_text_is_one_mistake(path: Path) -> None:
-    assert lines(path, "[actions.note]\nkind = 5\n") == ["actions.note.kind: not a valid string; found 5"]
+    assert lines(path, "[actions.note]\nkind = 5\n") == ["actions.note.kind: expected text; found 5"]
 
 
 def test_what_is_allowed_but_odd_is_a_warning(path: Path) -> None:

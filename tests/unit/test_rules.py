@@ -82,6 +82,9 @@ def test_a_rule_whose_condition_meets_null_does_nothing_and_says_so_once() -> No
         ("not event.customer.email", False),
         ("event.previous_tier is none", True),
         ("event.previous_tier == none", True),
+        ("none == event.previous_tier", True),
+        ("none != event.previous_tier", False),
+        ("none == event.tier", False),
         ("event.previous_tier is not none", False),
         ("event.tier != none and event.previous_tier is none", True),
         ("event.customer.metadata.absent is not defined", True),
@@ -114,6 +117,9 @@ def test_conditions(text: str, expected: bool) -> None:
         ("event.customer.metadata.a is not odd", "event.customer.metadata.a"),
         ("not event.customer.metadata.a.startswith('x')", "event.customer.metadata.a"),
         ("event.customer.metadata.a", "event.customer.metadata.a"),
+        ("event.customer.metadata.a | length > 3", "event.customer.metadata.a"),
+        ("event.customer.metadata.a | length < 3", "event.customer.metadata.a"),
+        ("not event.customer.metadata.a | count", "event.customer.metadata.a"),
         ("event.tier and event.previous_tier", "event.previous_tier"),
     ],
 )
@@ -161,7 +167,7 @@ def test_what_cannot_be_decided_is_false_and_holds_no_value(text: str) -> None:
         ("event.id.__class__() ", "cannot be called"),
         ("event", "name a field"),
         ("event.id = 'x'", "end of the expression"),
-        ("", "unexpected"),
+        ("", "is empty"),
     ],
 )
 def test_what_is_no_condition_is_refused_at_start(text: str, why: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -16,6 +17,8 @@ from ..actions import Action
 from .document import nearest
 
 GROUP = "tiercast.actions"
+
+_PLACE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 
 class KindError(ValueError):
@@ -37,6 +40,10 @@ def load_kind(text: str) -> type[Action]:
     kinds = find_kinds()
     if text in kinds:
         return _checked(text, _imported(text, kinds[text].value))
+    if not text.strip():
+        raise KindError(f"is empty; expected one of {', '.join(kinds)}, or package.module:ClassName")
+    if ":" in text and not _PLACE.fullmatch(text):
+        raise KindError(f"expected package.module:ClassName; found {text}")
     if ":" in text:
         return _checked(text, _imported(text, text))
     hint = nearest(text, kinds) or f" Installed: {', '.join(kinds)}."

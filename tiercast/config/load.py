@@ -18,6 +18,7 @@ from .model import ActionSpec, Config, Limit, Rule
 from .rules import Condition, ConditionFault
 from .sources import NAME, NAME_EXPECTED, sources_of
 from .templates import Options, is_template
+from .wording import expected, inner_field, is_standard, key_of, messages_of, missing
 
 #: Calls, and a time that is not zero.
 _RATE = re.compile(r"([1-9][0-9]{0,8})/((?=[0-9.]*[1-9])[0-9]{1,6}(?:\.[0-9]{1,3})?)?(s|sec|min|m|h|d)")
@@ -28,13 +29,27 @@ _RATE_EXPECTED = "expected calls and a time, such as 100/10s, 2000/min or 100/h"
 _ROUND = re.compile(r"r[0-9]+")
 
 
+#: Keys whose texts are names from the file or from a fixed set, and so can be shown.
+_SHOWN = frozenset({"kind", "order", "once", "limit", "queue"})
+
+
+def _no_repeats(parts: list[str]) -> None:
+    for part in parts:
+        if parts.count(part) > 1:
+            raise ValidationError(f"names {part} more than once")
+
+
 class Common(Schema):
     """What every action takes beside its kind's own options; durations are seconds."""
 
-    kind = fields.String(required=True)
+    kind = fields.String(
+        required=True, metadata={"description": "a kind's name such as email; `tiercast kinds list` shows them"}
+    )
     order = fields.String(validate=validate.OneOf(["latest"]))
     # An empty list undoes what a kind has by default.
-    once = fields.List(fields.String(validate=validate.OneOf(["customer", "campaign", "tier", "type"])))
+    once = fields.List(
+        fields.String(validate=validate.OneOf(["customer", "campaign", "tier", "type"])), validate=_no_repeats
+    )
     rate = fields.String(validate=validate.Regexp(_RATE, error=_RATE_EXPECTED))
     limit = fields.String()
     concurrency = fields.Integer(strict=True, validate=validate.Range(1, 10_000))
@@ -138,7 +153,7 @@ def _actions(document: Document, limits: Mapping[str, Limit]) -> dict[str, Actio
         if _ROUND.fullmatch(name):
             document.fault(f"actions.{name}", "a name such as r2 stands for a replay; choose another")
         found[name] = _action(document, name, value, limits)
-    return found
+    return dict.fromkeys(_names(document, "actions")) | found
 
 
 def _action(document: Document, name: str, value: Mapping[str, Any], limits: Mapping[str, Limit]) -> ActionSpec | None:
@@ -148,7 +163,7 @@ def _action(document: Document, name: str, value: Mapping[str, Any], limits: Map
     try:
         common = _COMMON.load(common)
     except ValidationError as error:
-        _note(document, key, _messages(error), ())
+        _note(document, key, _messages(error), _COMMON.fields, ())
     shared = common.get("limit")
     if isinstance(shared, str) and shared not in _names(document, "limits"):
         document.fault(f"{key}.limit", f"there is no [limits.{shared}].{nearest(shared, _names(document, 'limits'))}")
@@ -208,7 +223,9 @@ def _spec(
     try:
         spec.make().close()
     except ValueError as error:
-        document.fault(f"actions.{name}", str(error))
+        option, colon, told = str(error).partition(": ")
+        named = colon and option in {field.data_key or own for own, field in cls.Options().fields.items()}
+        document.fault(f"actions.{name}.{option}" if named else f"actions.{name}", told if named else str(error))
         return None
     except Exception as error:
         # A kind of somebody's own; what it raises may show an option's value.
@@ -240,7 +257,7 @@ def _options(document: Document, key: str, cls: type[Action], found: dict[str, A
         options = Options(schema, good)
     except ValidationError as error:
         messages = {k: v for k, v in _messages(error).items() if k not in hidden}
-        _note(document, key, messages, [*keys, *_COMMON.fields])
+        _note(document, key, messages, keys, [*keys, *_COMMON.fields])
         return None
     return None if hidden else options
 
@@ -251,42 +268,61 @@ def _messages(error: ValidationError) -> dict[str, Any]:
     return found
 
 
-def _note(document: Document, key: str, messages: Any, known: Iterable[str]) -> None:
+def _note(
+    document: Document,
+    key: str,
+    messages: Mapping[str, Any],
+    fields_of: Mapping[str, fields.Field[Any]],
+    known: Iterable[str],
+) -> None:
     """Note marshmallow's messages as faults, in our words."""
-    if isinstance(messages, dict):
-        for name, inner in messages.items():
-            _note(document, key if name == "_schema" else f"{key}.{name}", inner, known)
-        return
-    for message in messages if isinstance(messages, list) else [messages]:
-        if isinstance(message, (dict, list)):
-            _note(document, key, message, known)
-        elif message == "Unknown field.":
-            name = key.rpartition(".")[2]
-            hint = nearest(name, known) or f" Known here: {', '.join(sorted(known))}."
-            document.fault(key, f"unknown key.{hint}")
-        elif message == "Missing data for required field.":
-            document.fault(key, "is missing")
-        else:
-            document.fault(key, _plain(str(message)) + _found(document, key))
+    for name, inner in messages.items():
+        field, path = _named(fields_of, name)
+        for below, one, message in messages_of(inner, field):
+            place = key if name == "_schema" else key_of(key, (*path, *below))
+            if message == "Unknown field.":
+                last = str((*path, *below)[-1])
+                hint = nearest(last, known) or f" Known here: {', '.join(sorted(known))}."
+                document.fault(place, f"unknown key.{hint}")
+            elif message == "Missing data for required field.":
+                document.fault(place, missing(one))
+            elif one is not None and is_standard(message) and (told := expected(one)):
+                document.fault(place, f"expected {told}{_found(document, key, one, (*path, *below))}")
+            else:
+                document.fault(place, message.rstrip("."))
 
 
-def _found(document: Document, key: str) -> str:
-    """What stands at a key, as far as it can be shown: short plain values, since others may be anybody's business."""
-    if re.search("secret|token|password|key", key.rpartition(".")[2]):
-        return ""
+def _named(
+    fields_of: Mapping[str, fields.Field[Any]], name: str
+) -> tuple[fields.Field[Any] | None, tuple[str | int, ...]]:
+    """The field and the place behind a key such as `headers.X-Tier` or `cc.0`."""
+    if name in fields_of:
+        return fields_of[name], (name,)
+    first, *rest = name.split(".")
+    field = fields_of.get(first)
+    path: list[str | int] = [first]
+    for part in rest:
+        path.append(int(part) if isinstance(field, fields.List) and part.isdecimal() else part)
+        field = inner_field(field, path[-1])
+    return field, tuple(path)
+
+
+def _found(document: Document, key: str, field: fields.Field[Any], path: tuple[str | int, ...]) -> str:
+    """What stands at a place, as far as it can be shown: any other text could be a secret in the wrong place."""
     value: Any = document.data
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+    for part in (*key.split("."), *path):
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    if isinstance(field, Secret):
+        return ""
     if isinstance(value, bool):
         return f"; found {str(value).lower()}"
     if isinstance(value, (int, float)):
         return f"; found {value}"
-    plain = isinstance(value, str) and len(value) <= 40 and re.fullmatch(r"[\w ./*-]*", value)
-    return f'; found "{value}"' if plain else ""
-
-
-def _plain(message: str) -> str:
-    return message[:1].lower() + message[1:].rstrip(".") if message[:4] in {"Not ", "Must"} else message.rstrip(".")
+    shown = path[0] in _SHOWN and isinstance(value, str) and len(value) <= 40
+    return f"; found {value or 'nothing'}" if shown else ""
 
 
 def _rules(document: Document, actions: Mapping[str, ActionSpec | None]) -> Iterable[Rule]:
@@ -298,7 +334,8 @@ def _rules(document: Document, actions: Mapping[str, ActionSpec | None]) -> Iter
         key = f"rules[{i}]"
         check_keys(document, key, value, ("on", "when", "do"))
         on = _on(document, f"{key}.on", value.get("on"))
-        do = _do(document, f"{key}.do", value.get("do"), actions)
+        named = f" (The rule on {on[0]}.)" if on else ""
+        do = _do(document, f"{key}.do", value.get("do"), actions, named)
         when = value.get("when")
         condition = None
         if when is not None:
@@ -323,11 +360,11 @@ def _on(document: Document, key: str, value: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _do(document: Document, key: str, value: Any, actions: Mapping[str, object]) -> tuple[str, ...]:
+def _do(document: Document, key: str, value: Any, actions: Mapping[str, object], named: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
         document.fault(key, "expected a list of actions' names")
         return ()
     for name in value:
         if name not in actions:
-            document.fault(key, f"there is no action {name}.{nearest(name, actions)}")
+            document.fault(key, f"there is no action {name}.{nearest(name, actions)}{named}")
     return tuple(value)

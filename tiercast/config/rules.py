@@ -46,6 +46,8 @@ class Condition:
             ConditionFault: it is no expression, or names what no event can have.
         """
         self.text = text
+        if not text.strip():
+            raise ConditionFault("is empty; give an expression, or leave it out for every such event")
         if text.lstrip().startswith(("{{", "{%")):
             raise ConditionFault("expected an expression, without {{ }}")
         try:
@@ -59,9 +61,10 @@ class Condition:
 
     def holds(self, event: Event) -> Decision:
         """Whether it holds for an event; never raises."""
-        return self._holds(view_of(event))
+        return self.decide(view_of(event))
 
-    def _holds(self, view: View) -> Decision:
+    def decide(self, view: View) -> Decision:
+        """As `holds`, of an event's view that was made before."""
         try:
             return Decision(self._expression.holds(view))
         except MetNull as met:
@@ -74,11 +77,13 @@ def match(config: Config, event: Event) -> Matched:
     """The actions that an event leads to."""
     actions: dict[str, None] = {}
     notes: dict[str, None] = {}
+    view: View | None = None
     for rule in config.rules:
         if not any(pattern(on).fullmatch(event.type) for on in rule.on):
             continue
         if rule.when is not None:
-            decision = rule.when.holds(event)
+            view = view_of(event) if view is None else view
+            decision = rule.when.decide(view)
             if decision.note:
                 notes[decision.note] = None
             if not decision.holds:

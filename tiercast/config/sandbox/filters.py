@@ -10,7 +10,7 @@ from jinja2 import filters, pass_environment, tests
 from markupsafe import Markup, escape
 
 from . import operations
-from .budget import TemplateFault, bounded, charge, charge_size, check_length, counted, weighed
+from .budget import TemplateFault, bounded, charge, charge_size, check_length, counted, current, weighed
 from .null import is_null, missing, undecided
 from .text import json_of, text_of, word_for
 
@@ -118,6 +118,8 @@ def _guarded(name: str, function: Function) -> Function:
         if value is None:
             arguments = (*arguments[:place], missing("a value"), *arguments[place + 1 :])
         if is_null(value):
+            if name in {"length", "count"} and current().strict:
+                return undecided(arguments[place])
             if name in _NULL_STAYS:
                 return arguments[place]
             if name in {"int", "float"}:

@@ -96,7 +96,7 @@ def _internal(name: str, node: Any, arguments: list[nodes.Expr]) -> nodes.Filter
     return nodes.Filter(node, name, arguments, [], None, None, lineno=node.lineno)
 
 
-def _event_path(node: nodes.Node) -> list[Any] | None:
+def event_path(node: nodes.Node) -> list[Any] | None:
     """The names and numbers of `event.a["b"][0]`, or None for anything else."""
     parts: list[Any] = []
     while True:
@@ -138,7 +138,7 @@ class _Rewriter(NodeTransformer):
         return self._looked_up(node) or self.generic_visit(node)
 
     def _looked_up(self, node: nodes.Expr) -> nodes.Node | None:
-        parts = _event_path(node)
+        parts = event_path(node)
         if parts is None:
             return None
         wrong = fault(parts)
@@ -176,9 +176,10 @@ class _Rewriter(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         first = node.ops[0]
-        if len(node.ops) == 1 and first.op in {"eq", "ne"} and _is_none(first.expr):
+        if len(node.ops) == 1 and first.op in {"eq", "ne"} and (_is_none(first.expr) or _is_none(node.expr)):
             # An explicit question about null, and so not one that meets it.
-            test = nodes.Test(self.visit(node.expr), "none", [], [], None, None, lineno=node.lineno)
+            asked = node.expr if _is_none(first.expr) else first.expr
+            test = nodes.Test(self.visit(asked), "none", [], [], None, None, lineno=node.lineno)
             return test if first.op == "eq" else nodes.Not(test, lineno=node.lineno)
         arguments: list[nodes.Expr] = []
         for operand in node.ops:
