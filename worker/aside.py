@@ -18,6 +18,7 @@ from collections.abc import Iterable
 
 import structlog
 
+from tiercast.errors import LedgerError
 from tiercast.ledger import keys
 
 log = structlog.get_logger()
@@ -38,6 +39,7 @@ _lock = threading.Lock()
 _seeing_to: dict[str, list[subprocess.Popen[bytes]]] = {}
 
 _ending = threading.Event()
+_begun = threading.Event()
 
 
 def see_to_suspects(lane: str) -> None:
@@ -85,13 +87,14 @@ def _end_with_parent() -> None:
     parent = os.getppid()
 
     def watch() -> None:
-        from .runtime import close
-
         while os.getppid() == parent:
             if select.select([0], [], [], 0.5)[0] and not os.read(0, 1024):
                 break
         _ending.set()
-        close(_GRACE)
+        if _begun.is_set():
+            from .runtime import close
+
+            close(_GRACE)
         os._exit(0)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
@@ -136,21 +139,28 @@ def _drain(lane: str) -> None:
 
 def main() -> None:
     """`python -m worker.aside suspects|drain LANE`."""
-    from tiercast.logs import set_up_logs
-    from tiercast.settings import load_settings
-
-    from .runtime import close
-
     what, lane = sys.argv[1:]
     # A Ctrl-C is for the process that started us; so is the signal that stops a worker warmly.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    set_up_logs(load_settings(), process="aside")
     _end_with_parent()
-    if what == "suspects":
-        _suspects(lane)
-    else:
-        _drain(lane)
+
+    from tiercast.logs import set_up_logs
+    from tiercast.settings import load_settings
+
+    from .runtime import close, runtime
+
+    set_up_logs(load_settings(), process="aside")
+    try:
+        runtime()
+        # From here on work may be held; before, there is nothing to end warmly.
+        _begun.set()
+        if what == "suspects":
+            _suspects(lane)
+        else:
+            _drain(lane)
+    except LedgerError as error:
+        log.warning("aside.ledger", lane=lane, error=type(error).__name__)
     close(_GRACE)
 
 
