@@ -91,7 +91,7 @@ def test_a_process_aside_ends_when_its_worker_is_killed(tmp_path: Path) -> None:
         aside = wait_for(lambda: works.effects("one", "begin"), seconds=60)[0].pid
         family = works.family()
         assert aside in [process.pid for process in family]
-        assert len(family) == 3, "main, one of the pool, one aside"
+        assert len(family) >= 3, "main, one of the pool, one aside at least"
 
         # When the worker's main process alone is killed
         os.kill(works.processes["worker"].pid, signal.SIGKILL)
