@@ -14,6 +14,8 @@ from .audit import Row
 from .report import heading, line, markdown, total
 from .scenarios import ALL, Scenario
 
+_TEXTS = {scenario.name: (scenario.__doc__ or "").splitlines()[0] for scenario in ALL}
+
 
 @click.command(name="make chaos")
 @click.option("--only", multiple=True, type=click.Choice([s.name for s in ALL]), help="Run this one; can be repeated.")
@@ -33,12 +35,12 @@ def main(only: tuple[str, ...], events: int, rate: float, page: Path | None, kee
         failed = failed or row is None or not row.kept
         if row is not None:
             rows.append(row)
+            if page is not None:
+                page.write_text(markdown(rows, _TEXTS), encoding="utf-8")
             click.echo(line(row))
             for text in (*row.broken, *row.details) if not row.kept else ():
                 click.echo(f"    {text}")
     click.echo(total(rows))
-    if page is not None:
-        page.write_text(markdown(rows, {s.name: (s.__doc__ or "").splitlines()[0] for s in chosen}), encoding="utf-8")
     if keep or failed:
         click.echo(f"The logs lie in {folder}")
     else:
