@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import redis
@@ -99,7 +99,7 @@ class Arena(Stack):
 
     # --- start
 
-    def __enter__(self) -> Arena:
+    def __enter__(self) -> Self:
         self.sink.__enter__()
         if self.broker:
             self.broker.start()

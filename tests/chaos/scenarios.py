@@ -13,6 +13,7 @@ from tests.stack import SECRET
 
 from .arena import CAPACITY, Arena, pause
 from .audit import Row, audit, unsettled
+from .failover import Replicated
 from .sender import Sender
 
 #: Seconds after which what is still owed counts as lost.
@@ -24,6 +25,8 @@ class Scenario:
 
     #: What `--only` takes.
     name: ClassVar[str] = ""
+    #: The arena's class.
+    stage: ClassVar[type[Arena]] = Arena
     #: How the arena differs.
     arena: ClassVar[Mapping[str, Any]] = {}
     #: The share of the events asked for that it sends.
@@ -45,7 +48,7 @@ class Scenario:
 
     def run(self, folder: Path, *, events: int, rate: float) -> Row:
         """Run it in a folder of its own."""
-        with Arena(folder, env=self.variables(folder), **self.arena) as arena:
+        with self.stage(folder, env=self.variables(folder), **self.arena) as arena:
             for start in (arena.add_web, arena.add_web, arena.add_worker, arena.add_worker):
                 start()
             sender = Sender(SECRET, arena.ports, round(events * self.share), rate=rate)
@@ -227,6 +230,22 @@ class SlowAction(Scenario):
         return 0
 
 
+class FailOver(Scenario):
+    """Kill the primary for good under `replica:1`, and go on with the one of two replicas that knows most."""
+
+    name = "fail-over"
+    stage = Replicated
+
+    def variables(self, folder: Path) -> dict[str, str]:
+        return {"TIERCAST_DURABILITY": "replica:1"}
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        assert isinstance(arena, Replicated)
+        sender.wait(0.5)
+        arena.fail_over()
+        return CAPACITY
+
+
 class RollingRestart(Scenario):
     """Restart everything warmly, one after the other, with a configuration that asks for one action more."""
 
@@ -263,5 +282,6 @@ ALL: tuple[type[Scenario], ...] = (
     LedgerAway,
     FullLedger,
     SlowAction,
+    FailOver,
     RollingRestart,
 )
