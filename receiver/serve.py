@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from tiercast.errors import LedgerUnavailable, TiercastError
+from tiercast.errors import LedgerFull, LedgerUnavailable, TiercastError
 
 #: What granian serves; the worker processes import it.
 TARGET = "receiver.wsgi:app"
@@ -108,9 +108,9 @@ def _check_places() -> None:
     ledger = open_ledger(settings, role="receiver")
     try:
         prepare(ledger, settings)
-    except LedgerUnavailable:
+    except (LedgerFull, LedgerUnavailable) as error:
         until = "get 503" if settings.spool_dir is None else "are stored in the spool"
-        click.echo(f"The ledger does not answer (TIERCAST_REDIS_URL); requests {until} until it does.", err=True)
+        click.echo(f"TIERCAST_REDIS_URL: {error}; requests {until} until it takes them.", err=True)
     finally:
         ledger.client.close()
 

@@ -218,25 +218,29 @@ def test_without_a_spool_a_full_ledger_is_503_and_with_one_it_is_202(
         until(lambda: len(stored(own)) == 6)
 
 
+@pytest.mark.parametrize("share", [1.1, 0.9])
 def test_a_ledger_out_of_memory_is_relieved_by_the_spool(
-    own: EmbeddedServer, env: dict[str, str], tmp_path: Path
+    own: EmbeddedServer, env: dict[str, str], tmp_path: Path, share: float
 ) -> None:
+    """Both above our share of its memory, and above all of it, where the server itself refuses to write."""
     with ledger_of(own) as ledger:
-        used = int(ledger.client.info("memory")["used_memory"])
-        ledger.client.config_set("maxmemory", used + 3_000_000)
-
-        # Given a receiver without a spool, the ledger's memory is used up to its share
+        # Given a receiver without a spool, when the ledger's memory is used up
         with opened(own, tmp_path, workers=1) as door:
-            until(lambda: door.post(os.urandom(100_000)).status_code == 503)
-            assert door.http.get("/readyz").status_code == 503
-            assert "TIERCAST_MEMORY_SHARE" in door.http.get("/readyz").json()["reason"]
+            assert [door.post(os.urandom(100_000)).status_code for _ in range(5)] == [202] * 5
+            used = int(ledger.client.info("memory")["used_memory"])
+            ledger.client.config_set("maxmemory", round(share * used))
+            until(lambda: door.post(b"refused").status_code == 503)
+            until(lambda: "memory" in ready(door)[1])
+            assert ready(door)[0] == 503
         before = len(stored(own))
 
-        # When there is a spool, then it takes over, until there is memory again
+        # When there is a spool, then it takes over, also in a receiver that only starts now
         with opened(own, tmp_path, env=env, workers=1) as door:
             assert [door.post(os.urandom(100_000)).status_code for _ in range(5)] == [202] * 5
             assert len(stored(own)) == before
-            ledger.client.config_set("maxmemory", used + 100_000_000)
+
+            # Until there is memory again
+            ledger.client.config_set("maxmemory", 100 * used)
             until(lambda: len(stored(own)) == before + 5)
 
 
