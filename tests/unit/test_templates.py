@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from marshmallow import ValidationError, fields, validate
 
 from tiercast.actions import Action, Permanent, Secret, Skip
+from tiercast.config.sandbox import Template, TemplateFault
 from tiercast.config.templates import Options
 from tiercast.event import TIER_EVENTS
 from tiercast.samples import sample_event, variants
@@ -197,3 +200,36 @@ def test_every_sample_of_every_type_renders_or_is_skipped(type_: str) -> None:
         else:
             with pytest.raises(Skip):
                 made.render(event)
+
+
+_NAMES = st.sampled_from(["a", "b", "items", "name"])
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just("<b>&'\"")
+_DATA = st.dictionaries(_NAMES, st.recursive(_LEAVES, lambda inner: st.dictionaries(_NAMES, inner) | st.lists(inner)))
+_PATHS = st.lists(_NAMES.map(lambda name: f".{name}") | st.sampled_from(["[0]", "['a']"]), max_size=3)
+_FIELDS = _PATHS.map(lambda path: f"{{{{ event.data{''.join(path)} }}}}") | st.just("{{- event.customer.id -}}")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(_FIELDS | st.sampled_from(["Hello ", "\n", "<p>", " \u00e9 ", "{# x #}"]), max_size=4),
+    _DATA,
+    st.booleans(),
+)
+def test_the_short_way_renders_what_the_full_evaluation_does(
+    parts: list[str], data: dict[str, Any], html: bool
+) -> None:
+    # Given one template twice, the second of which must go the full way
+    short, full = (Template("".join(parts), html=html) for _ in range(2))
+    assert short._plain is not None
+    full._plain = None
+    # When both are rendered
+    view = {"customer": {"id": " cust_1"}, "data": data}
+    # Then nobody can tell which is which
+    assert _outcome(short, view) == _outcome(full, view)
+
+
+def _outcome(template: Template, view: dict[str, Any]) -> str:
+    try:
+        return template.render(view)
+    except TemplateFault as fault:
+        return f"fault: {fault}"

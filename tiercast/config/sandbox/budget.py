@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +35,17 @@ class Budget:
 _current: ContextVar[Budget] = ContextVar("tiercast_template_budget")
 
 
-@contextmanager
-def budget(*, strict: bool = False) -> Iterator[Budget]:
-    """Give what is evaluated inside a fresh budget."""
-    fresh = Budget(strict=strict)
-    token = _current.set(fresh)
-    try:
-        yield fresh
-    finally:
-        _current.reset(token)
+def begin(*, strict: bool = False) -> Token[Budget]:
+    """Start an evaluation with a fresh budget; `end` takes what this returns.
+
+    A pair of functions, since a context manager made of a generator costs more than many an evaluation.
+    """
+    return _current.set(Budget(strict=strict))
+
+
+def end(token: Token[Budget]) -> None:
+    """End the evaluation."""
+    _current.reset(token)
 
 
 def current() -> Budget:

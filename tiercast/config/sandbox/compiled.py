@@ -11,9 +11,10 @@ from jinja2 import TemplateSyntaxError, nodes
 from jinja2.parser import Parser
 
 from ...event import Event
-from .budget import SIZE, TemplateFault, budget, check_length
+from .budget import SIZE, TemplateFault, begin, check_length, end
 from .environment import Sandbox, sandbox
 from .null import MetNull, is_null, path_of
+from .plain import Plain
 from .syntax import Refused, prepare
 
 View = Mapping[str, Any]
@@ -48,7 +49,9 @@ class Template:
     def __init__(self, source: str, *, html: bool = False) -> None:
         environment = sandbox(html=html)
         with _compiling(source):
-            self._template = _compiled(environment, environment.parse(source))
+            tree = environment.parse(source)
+            self._plain = Plain.of(tree, html=html)
+            self._template = _compiled(environment, tree)
 
     def render(self, view: View) -> str:
         """Write the text for one event.
@@ -56,13 +59,20 @@ class Template:
         Raises:
             TemplateFault: it cannot be written; the message holds nothing of the event.
         """
+        if self._plain is not None and (text := self._plain.render(view)) is not None:
+            return text
         pieces: list[str] = []
         size = 0
-        with budget(), _evaluating():
+        token = begin()
+        try:
             for piece in self._template.root_render_func(self._template.new_context({"event": view})):
                 size += len(piece)
                 check_length(size)
                 pieces.append(piece)
+        except Exception as error:
+            raise _told(error) from None
+        finally:
+            end(token)
         return "".join(pieces)
 
 
@@ -90,7 +100,8 @@ class Expression:
             MetNull: it is null, or compared or calculated with null; the message is the path of that.
             TemplateFault: it cannot be decided; the message holds nothing of the event.
         """
-        with budget(strict=True), _evaluating():
+        token = begin(strict=True)
+        try:
             context = self._template.new_context({"event": view})
             for _ in self._template.root_render_func(context):
                 pass
@@ -98,6 +109,10 @@ class Expression:
             if is_null(value):
                 raise MetNull(path_of(value))
             return bool(value)
+        except Exception as error:
+            raise _told(error) from None
+        finally:
+            end(token)
 
 
 def _compiled(environment: Sandbox, tree: nodes.Template) -> jinja2.Template:
@@ -118,14 +133,11 @@ def _compiling(source: str) -> Iterator[None]:
         raise Refused("is nested too deeply", 1) from None
 
 
-@contextmanager
-def _evaluating() -> Iterator[None]:
-    try:
-        yield
-    except (TemplateFault, MetNull):
-        raise
-    except jinja2.UndefinedError:
-        raise TemplateFault("needs a value where the event has null; give one with | default(...)") from None
-    except Exception as error:
-        # Its text could hold a value of the event, so only its type is told.
-        raise TemplateFault(f"cannot be evaluated ({type(error).__name__})") from None
+def _told(error: Exception) -> Exception:
+    """What an evaluation that failed raises."""
+    if isinstance(error, TemplateFault | MetNull):
+        return error
+    if isinstance(error, jinja2.UndefinedError):
+        return TemplateFault("needs a value where the event has null; give one with | default(...)")
+    # Its text could hold a value of the event, so only its type is told.
+    return TemplateFault(f"cannot be evaluated ({type(error).__name__})")
