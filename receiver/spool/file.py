@@ -144,6 +144,9 @@ class SpoolFile:
             query = _OTHER_SOURCES.format(marks) if without else _OLDEST_SOURCE
             source = self._db.execute(query, tuple(without)).fetchone()
             if source is None:
+                if not without:
+                    # `tiercast forget` deletes rows, too, and they are not counted here.
+                    self.count = 0
                 return []
             for row in self._db.execute(_OLDEST, (source[0], most)):
                 size += len(row[4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -192,6 +193,18 @@ def test_full_disk_refuses_the_whole_batch_and_passes(tmp_path: Path) -> None:
     assert [one.triple for one in waiting] == first + more
     file.delete(waiting)
     file.close()
+
+
+def test_rows_that_another_process_deletes_are_no_longer_counted(tmp_path: Path) -> None:
+    file = SpoolFile.create(tmp_path / "a.db")
+    file.append(triples(3))
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as other, other:
+        other.execute("DELETE FROM deliveries")
+
+    assert file.oldest(10, most_bytes=10**6) == []
+    assert file.count == 0
+    file.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the folder
