@@ -20,8 +20,9 @@ QUEUE = "tiercast"
 PROCESS = "tiercast.process"
 PERFORM = "tiercast.perform"
 
-#: Seconds after which a bell that nobody heard is worthless: the timer has rung again by then.
-_EXPIRES = 10
+#: Seconds after which a bell that nobody heard is worthless: the timer has rung again by then. Long, since the
+#: clocks of two machines may differ.
+_EXPIRES = 120
 
 #: Seconds to connect to the broker and to hear from it.
 _TIMEOUT = 1.0

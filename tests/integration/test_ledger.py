@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import redis
 
@@ -180,6 +182,22 @@ class TestClaiming:
         assert timed.due(["jobs/mail"]).bells == []
         clock.pass_(31)
         assert timed.due(["jobs/mail"]).bells == ["jobs/mail"]
+
+    def test_bells_that_nobody_hears_are_rung_ever_more_rarely(self, timed: Ledger, clock: Clock) -> None:
+        record(timed, 1)
+        rung = []
+        for second in range(200):
+            clock.pass_(1)
+            rung += [second for _ in timed.due(["deliveries/voucherify"]).bells]
+        pauses = [after - before for before, after in pairwise(rung)]
+        assert pauses[:4] == [2, 4, 8, 16]
+        assert set(pauses[4:]) == {32}
+
+        # and once somebody came, a lost bell is rung for within a second again
+        record(timed, 2)
+        timed.deliveries(SOURCE, claim=Claim(token="a", n=1))
+        clock.pass_(1)
+        assert timed.due(["deliveries/voucherify"]).bells == ["deliveries/voucherify"]
 
     def test_starts_are_spaced_under_a_limit(self, timed: Ledger, clock: Clock) -> None:
         for number in range(9):

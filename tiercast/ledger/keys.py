@@ -10,7 +10,8 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     each WAIT for replicas)
     lanes                   set     names of all lanes that ever held work
     lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused, cap (the most held),
-                                    ticket (when it was last rung for or drained), help (until when no second bell)
+                                    ticket ("<when> <bells since>", last rung for or drained), help (until when no
+                                    second bell)
     due:<lane>              zset    member -> when it was first due (a retry: when it is due again)
     held:<lane>             zset    member -> when its lease ends
     lease:<lane>            hash    member -> "<token> <due>" while it is held

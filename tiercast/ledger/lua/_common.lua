@@ -25,13 +25,24 @@ local function int(number) return string.format('%.0f', number) end
 
 local bells = {}
 
--- Ring for a lane whose work may start now, unless a bell is under way already.
+-- Whether work of a lane may start now; if so, ms since it was last rung for or drained, and how many bells have
+-- been rung for it since it was last drained.
+local function is_open(lane)
+  local f = call('HMGET', P .. 'lane:' .. lane, 'wake_at', 'paused', 'ticket', 'cap')
+  if f[2] or (f[1] and tonumber(f[1]) > T) then return false end
+  if f[4] and call('ZCOUNT', P .. 'held:' .. lane, '(' .. int(T), '+inf') >= tonumber(f[4]) then return false end
+  if not f[3] then return true, math.huge, 0 end
+  local at, unheard = string.match(f[3], '^(%d+) ?(%d*)$')
+  local age = T - tonumber(at)
+  return true, age < 0 and math.huge or age, tonumber(unheard) or 0
+end
+
+-- Ring for a lane whose work may start now, unless a bell is under way already. While nobody hears, the pauses
+-- grow to 32 times the patience, so that bells do not pile up in a broker without workers.
 local function ring(lane)
-  local lane_key = P .. 'lane:' .. lane
-  local f = call('HMGET', lane_key, 'wake_at', 'paused', 'ticket', 'cap')
-  if f[2] or (f[1] and tonumber(f[1]) > T) or (f[3] and T - tonumber(f[3]) < PATIENCE and T >= tonumber(f[3])) then return end
-  if f[4] and call('ZCOUNT', P .. 'held:' .. lane, '(' .. int(T), '+inf') >= tonumber(f[4]) then return end
-  call('HSET', lane_key, 'ticket', int(T))
+  local open, age, unheard = is_open(lane)
+  if not open or age < PATIENCE * 2 ^ math.min(math.max(unheard - 1, 0), 5) then return end
+  call('HSET', P .. 'lane:' .. lane, 'ticket', int(T) .. ' ' .. (unheard + 1))
   bells[#bells + 1] = lane
 end
 

@@ -16,9 +16,9 @@ for _, lane in ipairs(ARGV) do
     local at = math.min(tonumber(due[2] or 1e15), tonumber(held[2] or 1e15))
     at = math.max(at, wake)
     if at <= T then
-      local before = #bells
+      local open, age = is_open(lane)
+      if open and age >= 1000 and at <= T - 1000 then waiting[#waiting + 1] = lane end
       ring(lane)
-      if #bells > before and at <= T - 1000 then waiting[#waiting + 1] = lane end
     else
       soonest = math.min(soonest, at)
     end
