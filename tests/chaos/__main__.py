@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ _TEXTS = {scenario.name: (scenario.__doc__ or "").splitlines()[0] for scenario i
 @click.option("--keep", is_flag=True, help="Keep the folders with all logs.")
 def main(only: tuple[str, ...], events: int, rate: float, page: Path | None, keep: bool) -> None:
     """Kill, freeze and starve real processes under load; count what was lost or doubled."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes end with us
     chosen = [scenario for scenario in ALL if not only or scenario.name in only]
     click.echo(heading())
     rows: list[Row] = []

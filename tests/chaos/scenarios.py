@@ -252,16 +252,20 @@ class RollingRestart(Scenario):
     name = "rolling-restart"
 
     def disturb(self, arena: Arena, sender: Sender) -> int:
-        sender.wait(0.3)
+        sender.wait(0.1)
         more = arena.config.replace("[[rules]]", _MORE.format(sink=arena.sink.url), 1)
         (arena.folder / "tiercast.toml").write_text(more.replace('"quick", "bulk"', '"quick", "bulk", "more"'))
-        for name in list(arena.webs):
-            arena.replace_web(name, signal.SIGTERM)
         for name in list(arena.workers):
             arena.workers.remove(name)
             arena.stop(name, signal.SIGTERM)
             arena.add_worker()
+        for name in list(arena.webs):
+            arena.replace_web(name, signal.SIGTERM)
         return 0
+
+    def check(self, arena: Arena, sender: Sender) -> list[str]:
+        more = any(job.endswith(":more") for job in arena.sink.effects())
+        return [] if more else ["no event met the new configuration: the scenario shows nothing"]
 
 
 _MORE = """

@@ -100,6 +100,7 @@ class Usual:
 @click.option("--rate", default=200.0, show_default=True, help="Events a second.")
 def main(events: int, rate: float) -> None:
     """Kill the workers of a plain Flask and Celery set-up as `kill-workers` does, and count."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes end with us
     with tempfile.TemporaryDirectory(prefix="chaos-usual-") as folder, Usual(Path(folder)) as usual:
         sender = Sender(SECRET, lambda: [usual.port], events, rate=rate, path="/webhook")
         sender.start()
