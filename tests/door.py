@@ -44,6 +44,7 @@ class Door:
             "TIERCAST_PREFIX": "t",
             "TIERCAST_WEBHOOK_SECRETS": SECRET,
             "TIERCAST_LOG_FORMAT": "json",
+            "TMPDIR": str(folder),
             **(env or {}),
         }
         self.workers = workers

@@ -70,6 +70,8 @@ class Stack:
             "TIERCAST_WEBHOOK_SECRETS": SECRET,
             "TIERCAST_LOG_FORMAT": "json",
             "PORT": str(self.port),
+            # What a killed process leaves in its temporary folder goes with the test's.
+            "TMPDIR": str(self.folder),
             **self._env,
         }
 

@@ -19,8 +19,10 @@ _CHUNK = 50
 #: How many jobs the first bulk call takes, while nothing is known.
 _FIRST = 10
 
-#: How fast the mean follows: the weight of the newest observation.
-_WEIGHT = 0.2
+#: How fast the mean follows: the weight of the newest observation. Quick ones count for more: a machine that is
+#: short of processors makes every job look slow for a while, and slow jobs get more threads, which makes it worse.
+_SLOWER = 0.1
+_QUICKER = 0.5
 
 
 class Pace:
@@ -37,7 +39,10 @@ class Pace:
     def learn(self, seconds: float) -> None:
         """Take in how long one job took."""
         mean = self._mean
-        self._mean = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
+        if mean is None:
+            self._mean = seconds
+        else:
+            self._mean = mean + (_QUICKER if seconds < mean else _SLOWER) * (seconds - mean)
 
     def portion(self) -> int:
         """How many jobs one thread takes on: what it should get done within about a second."""

@@ -194,8 +194,10 @@ def _raw_id(content: bytes) -> str:
 
 def _first(data: Json, name: str, *keys: str) -> list[str] | None:
     """The first reference that the object has, with its key: an id is not a source id of the same text."""
-    part = data.get(name) or {}
-    return next(([key, part[key]] for key in keys if part.get(key)), None)
+    part = data.get(name)
+    if not isinstance(part, dict):  # a field that events of this type do not have, so nothing checked it
+        return None
+    return next(([key, value] for key in keys if isinstance(value := part.get(key), str) and value), None)
 
 
 def _is_retired(document: Json) -> bool:

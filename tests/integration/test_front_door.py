@@ -114,7 +114,7 @@ def test_clients_that_stall_in_the_body_hold_up_no_other_and_are_ended(door: Doo
                 with suppress(ConnectionError):
                     while connection.recv(4096):
                         pass
-            assert "connections.ended" in door.log()
+            until(lambda: "connections.ended" in door.log())
             assert door.post().status_code == 202
     assert "Traceback" not in door.log()
 

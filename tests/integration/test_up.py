@@ -33,7 +33,7 @@ class Up:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tiercast.cli", "up", "--port", str(self.port), *options],
                 cwd=folder,
-                env=ENV,
+                env=ENV | {"TMPDIR": str(folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -106,3 +106,9 @@ def test_a_good_body_with_some_bytes_changed(data: st.DataObject, good: bytes, e
         at = data.draw(st.integers(0, len(body) - 1))
         body[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     check(bytes(body), event)
+
+
+def test_a_tier_of_another_event_may_be_anything() -> None:
+    # Found by the fuzzing above: a "joined" event has no tier to come from, so nothing had checked it.
+    document = dict(next(d for d in DOCUMENTS if "loyalty_tier" in d), loyalty_tier_from=True)
+    check(json.dumps(document).encode(), "customer.loyalty.tier.joined")

@@ -12,10 +12,9 @@ from ..actions import Action, Secret
 from ..errors import ConfigError
 from ..settings import Settings
 from .document import Document, check_keys, nearest, read_document, resolve_secret
-from .events import event_fault
 from .kinds import KindError, load_kind
 from .model import ActionSpec, Config, Limit, Rule
-from .rules import Condition, ConditionFault
+from .ruling import read_rules
 from .sources import NAME, NAME_EXPECTED, sources_of
 from .templates import Options, is_template
 from .wording import expected, inner_field, is_standard, key_of, messages_of, missing
@@ -80,7 +79,7 @@ def load_config(settings: Settings) -> Config:
     sources = sources_of(document, settings)
     limits = _limits(document)
     actions = _actions(document, limits)
-    rules = tuple(_rules(document, actions))
+    rules = tuple(read_rules(document, actions))
     document.raise_faults()
     specs = {name: spec for name, spec in actions.items() if spec is not None}
     return Config(
@@ -323,48 +322,3 @@ def _found(document: Document, key: str, field: fields.Field[Any], path: tuple[s
         return f"; found {value}"
     shown = path[0] in _SHOWN and isinstance(value, str) and len(value) <= 40
     return f"; found {value or 'nothing'}" if shown else ""
-
-
-def _rules(document: Document, actions: Mapping[str, ActionSpec | None]) -> Iterable[Rule]:
-    section = document.data.get("rules", [])
-    if not isinstance(section, list) or not all(isinstance(rule, dict) for rule in section):
-        document.fault("rules", "expected a list of tables, [[rules]]")
-        return
-    for i, value in enumerate(section):
-        key = f"rules[{i}]"
-        check_keys(document, key, value, ("on", "when", "do"))
-        on = _on(document, f"{key}.on", value.get("on"))
-        named = f" (The rule on {on[0]}.)" if on else ""
-        do = _do(document, f"{key}.do", value.get("do"), actions, named)
-        when = value.get("when")
-        condition = None
-        if when is not None:
-            try:
-                condition = Condition(when) if isinstance(when, str) else None
-            except ConditionFault as fault:
-                document.fault(f"{key}.when", str(fault))
-            if not isinstance(when, str):
-                document.fault(f"{key}.when", "expected an expression as text")
-        yield Rule(on=on, actions=do, when=condition)
-
-
-def _on(document: Document, key: str, value: Any) -> tuple[str, ...]:
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        document.fault(key, "expected an event's name, a pattern such as customer.loyalty.tier.*, or a list of them")
-        return ()
-    for name in names:
-        fault = event_fault(name)
-        if fault:
-            document.fault(key, fault)
-    return tuple(names)
-
-
-def _do(document: Document, key: str, value: Any, actions: Mapping[str, object], named: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
-        document.fault(key, "expected a list of actions' names")
-        return ()
-    for name in value:
-        if name not in actions:
-            document.fault(key, f"there is no action {name}.{nearest(name, actions)}{named}")
-    return tuple(value)
