@@ -16,7 +16,9 @@ RUN /opt/tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && pip --python /opt/venv install --no-deps --no-index dist/*.whl
 
 FROM python:3.13-slim
-RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin tiercast
+# The spool's folder is there so that a volume mounted on it belongs to the user.
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin tiercast \
+ && install -d -m 700 -o tiercast -g tiercast /var/spool/tiercast
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

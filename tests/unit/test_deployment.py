@@ -215,6 +215,16 @@ def test_the_ledger_cannot_be_reached_from_outside_and_keeps_all() -> None:
         assert setting in lines
 
 
+def test_the_spool_outlives_the_container_and_belongs_to_the_images_user() -> None:
+    lines = "\n".join(block(COMPOSE, "services", "web"))
+    folder = re.search(r"TIERCAST_SPOOL_DIR: (\S+)", lines)
+    assert folder
+    assert f"- spool:{folder[1]}" in lines
+    assert "  spool:" in block(COMPOSE, "volumes")
+    # A new volume takes over the owner of the folder that it is mounted on.
+    assert f"install -d -m 700 -o tiercast -g tiercast {folder[1]}" in DOCKERFILE
+
+
 def test_no_secret_stands_in_compose_and_a_missing_one_is_named() -> None:
     for name in ("VALKEY_PASSWORD", "TIERCAST_HASH_KEY", "TIERCAST_WEBHOOK_SECRETS", "FLOWER_BASIC_AUTH"):
         assert f"${{{name}:?" in COMPOSE
