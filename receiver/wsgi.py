@@ -63,13 +63,14 @@ def __getattr__(name: str) -> Flask:
         if "app" not in globals():
             made = make_app()
             globals().update(app=made, application=made)
-            if multiprocessing.parent_process() is not None:
-                _leave_with(os.getppid())
+            if parent := multiprocessing.parent_process():
+                # Not os.getppid(): the parent may have died while this process was still starting.
+                _leave_with(parent.pid)
     found: Flask = globals()["app"]
     return found
 
 
-def _leave_with(parent: int) -> None:
+def _leave_with(parent: int | None) -> None:
     """Stop this process within a second of its parent's death, so that a killed server leaves no port taken."""
 
     def watch() -> None:

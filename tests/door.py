@@ -52,9 +52,10 @@ class Door:
         self.process = self.start()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, port: int | None = None) -> subprocess.Popen[bytes]:
+        port = port or self.port
         with self.output.open("ab") as output:
-            command = [sys.executable, "-m", "receiver", "--port", str(self.port), "--workers", str(self.workers)]
+            command = [sys.executable, "-m", "receiver", "--port", str(port), "--workers", str(self.workers)]
             path = os.pathsep.join([str(ROOT), *filter(None, [self.environ.get("PYTHONPATH")])])
             return subprocess.Popen(
                 command, cwd=self.folder, env={**self.environ, "PYTHONPATH": path}, stdout=output, stderr=output

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from tests.door import BODY, SECRET, URL, Door, opened, until
-from tiercast.embedded import EmbeddedServer
+from tiercast.embedded import EmbeddedServer, free_port
 from tiercast.ledger import Ledger
 from tiercast.ledger.model import Claim
 from tiercast.signature import sign
@@ -135,6 +135,20 @@ def test_killed_server_leaves_no_process_that_holds_the_port(door: Door) -> None
     _, left = psutil.wait_procs(workers, timeout=15)
     assert left == []
     assert not door.answers()
+
+
+def test_server_killed_while_its_processes_still_start_leaves_none_of_them(door: Door) -> None:
+    second = door.start(port=free_port())
+    until(lambda: len(psutil.Process(second.pid).children()) >= 2)
+    workers = psutil.Process(second.pid).children(recursive=True)
+
+    second.send_signal(signal.SIGKILL)
+
+    second.wait()
+    _, left = psutil.wait_procs(workers, timeout=15)
+    for process in left:
+        process.kill()
+    assert left == []
 
 
 def test_killed_worker_is_replaced(door: Door) -> None:
