@@ -58,12 +58,24 @@ class Reader:
         return sorted(name.decode() for name in self._client.smembers(self._key("lanes")))
 
     def lanes(self) -> list[LaneInfo]:
-        """Every lane with what it owes."""
+        """Every lane with what it owes, all at one moment: work on its way from lane to lane is in one of them."""
         now = self.now_ms()
-        return [self._lane(name, now) for name in self.lane_names()]
+        names = self.lane_names()
+        while True:
+            pipe = self._client.pipeline(transaction=True)
+            pipe.smembers(self._key("lanes"))
+            for name in names:
+                self._ask_about(pipe, name, now)
+            found, *answers = pipe.execute()
+            at_that_moment = sorted(name.decode() for name in found)
+            if at_that_moment == names:
+                size = len(answers) // max(1, len(names))
+                parts = (answers[i * size : (i + 1) * size] for i in range(len(names)))
+                return [_lane(name, now, part) for name, part in zip(names, parts, strict=True)]
+            names = at_that_moment
 
-    def _lane(self, name: str, now: int) -> LaneInfo:
-        pipe = self._client.pipeline(transaction=False)
+    def _ask_about(self, pipe: Any, name: str, now: int) -> None:
+        """Ask for what `_lane` needs."""
         due, held = self._key(f"due:{name}"), self._key(f"held:{name}")
         pipe.zcard(due)
         pipe.zcount(due, "-inf", now)
@@ -71,19 +83,6 @@ class Reader:
         pipe.zrange(due, 0, 0, withscores=True)
         pipe.hmget(self._key(f"lane:{name}"), "wake_at", "reason", "paused")
         pipe.hlen(self._key(f"lapsed:{name}"))
-        waiting, due_now, lent, head, (wake, reason, paused), lapsed = pipe.execute()
-        put_off = wake is not None and int(wake) > now
-        text = paused or (reason if put_off else None)
-        return LaneInfo(
-            name=name,
-            owed=waiting + lent,
-            due=due_now,
-            held=lent,
-            oldest_due_seconds=round((now - head[0][1]) / 1000, 3) if due_now else None,
-            paused=paused is not None,
-            reason=text.decode() if text is not None else None,
-            suspects=lapsed,
-        )
 
     # --- deliveries
 
@@ -344,3 +343,20 @@ def _attempts(f: dict[str, str]) -> Iterator[Attempt]:
             outcome=outcome,
             error=error[0] if error else None,
         )
+
+
+def _lane(name: str, now: int, answers: list[Any]) -> LaneInfo:
+    """What the answers to `Reader._ask_about` say."""
+    waiting, due_now, lent, head, (wake, reason, paused), lapsed = answers
+    put_off = wake is not None and int(wake) > now
+    text = paused or (reason if put_off else None)
+    return LaneInfo(
+        name=name,
+        owed=waiting + lent,
+        due=due_now,
+        held=lent,
+        oldest_due_seconds=round((now - head[0][1]) / 1000, 3) if due_now else None,
+        paused=paused is not None,
+        reason=text.decode() if text is not None else None,
+        suspects=lapsed,
+    )
