@@ -55,14 +55,14 @@ end
 
 local owed = {}
 
--- Owe a member from now on: written, and rung for once a lane, by `flush_owed`.
-local function owe(lane, member)
+-- Owe a member from now on, or from `at`: written, and rung for once a lane, by `flush_owed`.
+local function owe(lane, member, at)
   local pairs_of = owed[lane]
   if not pairs_of then
     pairs_of = {}
     owed[lane] = pairs_of
   end
-  pairs_of[#pairs_of + 1] = int(T)
+  pairs_of[#pairs_of + 1] = int(at or T)
   pairs_of[#pairs_of + 1] = member
 end
 
