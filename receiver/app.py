@@ -76,7 +76,7 @@ def _add_health(app: Flask, store: Store) -> None:
 
 def _status(status: str, reason: str | None, code: int = 200) -> Answer:
     document = {"status": status} | ({"reason": reason} if reason else {})
-    return Answer(json.dumps(document), code, {"Retry-After": RETRY_AFTER} if code == 503 else None)
+    return Answer(json.dumps(document), code, {"Retry-After": RETRY_AFTER} if code == 503 else {})
 
 
 def _http_error(error: HTTPException) -> Answer:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +18,9 @@ from .settings import Settings
 
 #: Loggers of libraries that speak of every call, with addresses that may hold personal data.
 _QUIET = ("httpx", "httpcore", "kombu", "amqp", "redis", "mail", "asyncio")
+
+#: A value that needs no quotes.
+_WORD = re.compile(r"[^\s\x00-\x1f\x7f\"=,\\]+")
 
 #: How many frames of an exception, and how many causes, are told.
 _MOST_FRAMES = 12
@@ -28,20 +33,11 @@ def set_up_logs(settings: Settings, *, process: str) -> None:
     Args:
         process: what this process is (`web`, `worker`), on every line.
     """
-    shared: Sequence[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _Process(process),
-    ]
-    as_json = settings.log_format == "json"
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
-    )
-    ending = [_places, renderer]
+    stamp: Any = _Stamp(process)
+    ending = [_places, _renderer(settings.log_format)]
     level = logging.getLevelName(settings.log_level.upper())
     structlog.configure(
-        processors=[*shared, *ending],
+        processors=[stamp, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # One write a line: those of several processes do not run together.
         logger_factory=structlog.WriteLoggerFactory(sys.stdout),
@@ -49,7 +45,7 @@ def set_up_logs(settings: Settings, *, process: str) -> None:
     )
     handler = logging.StreamHandler(sys.stdout)
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=())],
+        foreign_pre_chain=[stamp, structlog.stdlib.ExtraAdder(allow=())],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
     )
     handler.setFormatter(formatter)
@@ -93,12 +89,40 @@ def _uncaught(kind: type[BaseException], error: BaseException | None, trace: Tra
         structlog.get_logger().error("process.fault", thread=threading.current_thread().name, exc_info=error)
 
 
-class _Process:
-    """Puts the process's name on each line."""
+class _Stamp:
+    """Puts time, level and process on each line; in one step, since at full load lines are a part of what it costs."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, process: str) -> None:
+        self._process = process
+        self._cached = (0, "")
 
-    def __call__(self, _logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-        event["process"] = self._name
-        return event
+    def __call__(self, _logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+        now = time.time()
+        second = int(now)
+        cached, text = self._cached
+        if second != cached:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._cached = (second, text)
+        level = "error" if method == "exception" else "warning" if method == "warn" else method
+        told = {"timestamp": f"{text}.{int((now - second) * 1e6):06d}Z", "level": level}
+        return told | event | {"process": self._process}
+
+
+def _renderer(form: str) -> Any:
+    if form == "json":
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer() if sys.stdout.isatty() else _as_text
+
+
+def _as_text(_logger: Any, _method: str, event: dict[str, Any]) -> str:
+    """A line for people where nobody watches: `<time> [<level>] <event> name=value ...`."""
+    values = [f"{name}={_value(value)}" for name, value in event.items() if name not in {"timestamp", "level", "event"}]
+    return f"{event['timestamp']} [{event['level']}] {event.get('event')} {' '.join(values)}"
+
+
+def _value(value: Any) -> str:
+    """A value in one word, or quoted; a list's values are parted by commas."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_value, value))
+    text = str(value)
+    return text if _WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -14,6 +14,7 @@ from redis.retry import Retry
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from . import keys, scripts
 from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Turn
+from .wire import ask
 
 _FULL = {
     "owed": "the limit of owed deliveries is reached (TIERCAST_MAX_OWED)",
@@ -257,13 +258,11 @@ class Ledger:
             raise _translate(error) from error
 
     def _evaluate(self, digest: str, args: list[Any], *, wait: bool) -> Any:
+        script = ("EVALSHA", digest, 1, self.prefix, *args)
         if not wait:
-            return self.client.evalsha(digest, 1, self.prefix, *args)
-        pipe = self.client.pipeline(transaction=False)
-        pipe.evalsha(digest, 1, self.prefix, *args)
-        pipe.eval(_MARK, 1, self.key("meta"))
-        pipe.wait(self._replicas, self._replica_ms)
-        answer, _, reached = pipe.execute()
+            return ask(self.client, script)[0]
+        mark = ("EVAL", _MARK, 1, self.key("meta"))
+        answer, _, reached = ask(self.client, script, mark, ("WAIT", self._replicas, self._replica_ms))
         if reached < self._replicas:
             raise LedgerUnavailable(f"{reached} of {self._replicas} replicas confirmed in time (TIERCAST_DURABILITY)")
         return answer
