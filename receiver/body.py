@@ -36,14 +36,14 @@ def discard_body(environ: dict[str, Any], *, most: int = 16 * 1024 * 1024) -> No
     else:
         left = 0
     stream = environ["wsgi.input"]
-    with READS.watched():
+    with READS:
         while left > 0 and (chunk := stream.read(min(left, 64 * 1024))):
             left -= len(chunk)
 
 
 def _read(stream: Any, size: int) -> bytes:
     """Read `size` bytes, or fewer at the end of the input; a single read may give less than was asked for."""
-    with READS.watched():
+    with READS:
         body: bytes = stream.read(size)
         while len(body) < size and (more := stream.read(size - len(body))):
             body += more

@@ -18,8 +18,6 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import structlog
 
@@ -39,20 +37,17 @@ Connection = tuple[int, object]
 
 
 class Reads:
-    """The reads of bodies that are under way in this process."""
+    """The reads of bodies that are under way in this process: `with` it a thread reads one."""
 
     def __init__(self) -> None:
         self._started: dict[int, float] = {}
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Note that this thread reads a body."""
-        me = threading.get_ident()
-        self._started[me] = time.monotonic()
-        try:
-            yield
-        finally:
-            del self._started[me]
+    def __enter__(self) -> None:
+        """Note that this thread reads a body, until it leaves."""
+        self._started[threading.get_ident()] = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        del self._started[threading.get_ident()]
 
     def longest(self) -> float:
         """Seconds for which the oldest read has been under way; 0 if there is none."""

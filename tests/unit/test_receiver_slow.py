@@ -40,7 +40,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def read_all(reads: Reads, accepted: socket.socket, got: list[bytes]) -> None:
-    with reads.watched():
+    with reads:
         while chunk := accepted.recv(65536):
             got.append(chunk)
 
@@ -96,7 +96,7 @@ def test_connections_that_this_process_opened_are_left_alone(listener: socket.so
     outside = socket.create_server(("127.0.0.1", 0))
     reads = Reads()
     sweeper = Sweeper(reads, timeout=0.05)
-    with pair(outside) as (own, theirs), reads.watched():
+    with pair(outside) as (own, theirs), reads:
         outside.close()
         time.sleep(0.06)
         for _ in range(3):
@@ -122,6 +122,6 @@ def test_it_runs_by_itself_and_stops(listener: socket.socket) -> None:
 def test_longest_read_is_that_of_the_thread_that_waits_longest() -> None:
     reads = Reads()
     assert reads.longest() == 0
-    with reads.watched():
+    with reads:
         until(lambda: reads.longest() > 0.05)
     assert reads.longest() == 0
