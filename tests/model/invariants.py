@@ -105,9 +105,9 @@ def _groups(found: Snapshot) -> None:
                 assert group not in holders, f"{group}: {holders[group]} and {key} side by side"
                 holders[group] = key
             if f["s"] in ("owed", "parked"):
-                members.setdefault(group, set()).add(f"{f['ar']}/{key}")
+                members.setdefault(group, set()).add(f"{f['d']}/{key}")
             elif keeps:
-                keepers.setdefault(group, set()).add(f"{f['ar']}/{key}")
+                keepers.setdefault(group, set()).add(f"{f['d']}/{key}")
     assert found.texts.get("s", {}) == holders, "places and who stands"
     for group in set(members) | found.names("p"):
         listed = set(found.zset("p", group))

@@ -6,7 +6,7 @@ local lapse
 
 local function end_leases(lane)
   local held = P .. 'held:' .. lane
-  local ended = call('ZRANGEBYSCORE', held, '-inf', int(T), 'LIMIT', 0, 500)
+  local ended = call('ZRANGEBYSCORE', held, '-inf', NOW, 'LIMIT', 0, 500)
   for _, member in ipairs(ended) do
     local lease = call('HGET', P .. 'lease:' .. lane, member)
     local due = lease and tonumber(string.match(lease, ' (%d+)$')) or T
@@ -75,7 +75,7 @@ end
 -- Due members: those whose lease never ended, or (alone) one whose lease did.
 local function pick(lane, n, suspects)
   local lapsed = any_lapsed(lane) and call('HLEN', P .. 'lapsed:' .. lane) or 0
-  local found = call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', int(T), 'WITHSCORES', 'LIMIT', 0, n + 1 + lapsed)
+  local found = call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', NOW, 'WITHSCORES', 'LIMIT', 0, n + 1 + lapsed)
   local picked, more, suspect = {}, false, false
   for i = 1, #found, 2 do
     local is_suspect = lapsed > 0 and call('HEXISTS', P .. 'lapsed:' .. lane, found[i]) == 1
@@ -132,7 +132,7 @@ end
 local function mind_ticket(lane, claim, taken, more, suspect)
   local lane_key = P .. 'lane:' .. lane
   if claim.n > 0 and (taken > 0 or more or suspect) then
-    call('HSET', lane_key, 'ticket', int(T))
+    call('HSET', lane_key, 'ticket', NOW)
     if more and tonumber(call('HGET', lane_key, 'help') or 0) <= T then
       call('HSET', lane_key, 'help', int(T + HELP))
       bells[#bells + 1] = lane

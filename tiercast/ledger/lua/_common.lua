@@ -23,6 +23,8 @@ local T = math.floor(T_US / 1000)
 
 local function int(number) return string.format('%.0f', number) end
 
+local NOW = int(T)  -- as commands take it
+
 local bells = {}
 
 -- Whether work of a lane may start now; if so, ms since it was last rung for or drained, and how many bells have
@@ -30,7 +32,7 @@ local bells = {}
 local function is_open(lane)
   local f = call('HMGET', P .. 'lane:' .. lane, 'wake_at', 'paused', 'ticket', 'cap')
   if f[2] or (f[1] and tonumber(f[1]) > T) then return false end
-  if f[4] and call('ZCOUNT', P .. 'held:' .. lane, '(' .. int(T), '+inf') >= tonumber(f[4]) then return false end
+  if f[4] and call('ZCOUNT', P .. 'held:' .. lane, '(' .. NOW, '+inf') >= tonumber(f[4]) then return false end
   if not f[3] then return true, math.huge, 0 end
   local at, unheard = string.match(f[3], '^(%d+) ?(%d*)$')
   local age = T - tonumber(at)
@@ -42,7 +44,7 @@ end
 local function ring(lane)
   local open, age, unheard = is_open(lane)
   if not open or age < PATIENCE * 2 ^ math.min(math.max(unheard - 1, 0), 5) then return end
-  call('HSET', P .. 'lane:' .. lane, 'ticket', int(T) .. ' ' .. (unheard + 1))
+  call('HSET', P .. 'lane:' .. lane, 'ticket', NOW .. ' ' .. (unheard + 1))
   bells[#bells + 1] = lane
 end
 
@@ -51,6 +53,17 @@ local function call_many(command, key, values)
   for i = 1, #values, 4000 do
     call(command, key, unpack(values, i, math.min(i + 3999, #values)))
   end
+end
+
+-- The values of any number of keys, false for each that is not there.
+local function get_many(names)
+  local values = {}
+  for i = 1, #names, 4000 do
+    for _, value in ipairs(call('MGET', unpack(names, i, math.min(i + 3999, #names)))) do
+      values[#values + 1] = value
+    end
+  end
+  return values
 end
 
 local owed = {}
@@ -77,7 +90,7 @@ local function flush_owed()
 end
 
 local function ring_if_due(lane)
-  if call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', int(T), 'LIMIT', 0, 1)[1] then ring(lane) end
+  if call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', NOW, 'LIMIT', 0, 1)[1] then ring(lane) end
 end
 
 -- At a script's end: ring for the lanes that got work.
@@ -97,13 +110,22 @@ local function put_off(lane, at, reason)
   if at > old then call('HSET', lane_key, 'wake_at', int(at), 'reason', reason) end
 end
 
-local let_gone, leaving = {}, {}
+local let_gone, leaving, leases = {}, {}, {}
 
--- Whether the member is held under that token; if so, let it go (written by `flush_let_go`). Returns when it was due.
-local function let_go(lane, member, token)
-  if let_gone[member] then return nil end
-  local lease = call('HGET', P .. 'lease:' .. lane, member)
-  if not lease then return nil end
+-- Look up the leases of members that are to be let go, all at once: a call from Lua costs more than what it does.
+local function look_up_leases(lane, members)
+  for i = 1, #members, 4000 do
+    local last = math.min(i + 3999, #members)
+    local found = call('HMGET', P .. 'lease:' .. lane, unpack(members, i, last))
+    for j = i, last do leases[members[j]] = found[j - i + 1] end
+  end
+end
+
+-- Whether the member (looked up before) is held under that token; if so, let it go (written by `flush_let_go`).
+-- Returns when it was due.
+local function let_go(member, token)
+  local lease = leases[member]
+  if not lease or let_gone[member] then return nil end
   local space = string.find(lease, ' ', 1, true)
   if string.sub(lease, 1, space - 1) ~= token then return nil end
   let_gone[member] = true

@@ -10,16 +10,24 @@ local INDEXED = { parked = true, skipped = true, superseded = true, dead = true,
 local SETTLED = { done = true, skipped = true, superseded = true, dead = true, uncertain = true }
 local BAD = { dead = true, uncertain = true }
 
+local actions = {}
+
 -- "<source>:<event id>:<action>[:rN]" -> "<action>"
 local function action_of(job)
-  local head = string.match(job, '^(.*):r%d+$')
-  return string.match(head or job, '([^:]*)$')
+  local action = actions[job]
+  if not action then
+    local head, tail = string.match(job, '^(.*):([^:]*)$')
+    action = string.find(tail, '^r%d+$') and string.match(head, '^.*:([^:]*)$') or tail
+    actions[job] = action
+  end
+  return action
 end
 
 local function order_key(action, digest) return 'o:' .. action .. ':' .. digest end
 local function once_key(action, digest) return 'c:' .. action .. ':' .. digest end
 
 local families = {}
+local fresh = {}  -- deliveries that are on record for the first time: they cannot be about to leave
 
 -- Note that a family has more or fewer jobs open, or dead and uncertain; written by `flush_families`.
 local function count_family(delivery, open, bad)
@@ -39,7 +47,7 @@ local function flush_families()
     if family[2] ~= 0 then call('HINCRBY', key, 'x', family[2]) end
     local open = family[1] ~= 0 and call('HINCRBY', key, 'o', family[1]) or tonumber(call('HGET', key, 'o') or 0)
     if open > 0 then
-      if family[1] > 0 then call('ZREM', P .. 'trim', delivery) end
+      if family[1] > 0 and not fresh[delivery] then call('ZREM', P .. 'trim', delivery) end
     else
       local f = call('HMGET', key, 'x', 's', 'again')
       if f[3] then
@@ -53,36 +61,45 @@ local function flush_families()
   families = {}
 end
 
--- Move a job to a state; `old` and `delivery` where the caller knows them, `more` are further fields to write.
-local function set_state(job, state, reason, old, delivery, more)
+-- What is on record of a job that moves: state, delivery, reason, attempts, whether an effect is possible, and its
+-- groups: order, once (with its digest), arrival and created.
+local function look_up(job)
+  local f = call('HMGET', P .. 'j:' .. job, 's', 'd', 'r', 'n', 'm', 'og', 'cg', 'us')
+  return {
+    state = f[1], delivery = f[2], reason = f[3], n = f[4], maybe = f[5] == '1',
+    order = f[6] and order_key(action_of(job), f[6]), once = f[7] and once_key(action_of(job), f[7]), digest = f[7],
+    arrival = f[2], created = tonumber(f[8] or 0),
+  }
+end
+
+-- Move a job to a state; `about` is what was looked up of it (of a new one its delivery), `more` are further fields
+-- to write.
+local function set_state(job, state, reason, about, more)
   local key = P .. 'j:' .. job
-  if not delivery then
-    local f = call('HMGET', key, 's', 'd')
-    old, delivery = f[1], f[2]
-  end
+  about = about or look_up(job)
+  local old = about.state
   if old and INDEXED[old] then call('ZREM', P .. 'ix:j:' .. old, job) end
-  if INDEXED[state] then call('ZADD', P .. 'ix:j:' .. state, int(T), job) end
+  if INDEXED[state] then call('ZADD', P .. 'ix:j:' .. state, NOW, job) end
   local set = more or {}
   set[#set + 1] = 's'
   set[#set + 1] = state
   set[#set + 1] = 'z'
-  set[#set + 1] = int(T)
+  set[#set + 1] = NOW
   if reason then
     set[#set + 1] = 'r'
     set[#set + 1] = reason
-  elseif old then
+  elseif about.reason then
     call('HDEL', key, 'r')
   end
   call('HSET', key, unpack(set))
   local open = (SETTLED[state] and 0 or 1) - ((old and not SETTLED[old]) and 1 or 0)
   local bad = (BAD[state] and 1 or 0) - ((old and BAD[old]) and 1 or 0)
-  count_family(delivery, open, bad)
+  count_family(about.delivery, open, bad)
 end
 
 local function groups_of(job)
-  local f = call('HMGET', P .. 'j:' .. job, 'og', 'cg', 'ar', 'us')
-  local action = action_of(job)
-  return f[1] and order_key(action, f[1]), f[2] and once_key(action, f[2]), f[3], tonumber(f[4] or 0), f[2]
+  local about = look_up(job)
+  return about.order, about.once, about.arrival, about.created, about.digest
 end
 
 local function place_free(group, job)
@@ -217,20 +234,21 @@ end
 
 -- A job ends: state is done, skipped, dead or uncertain. With `maybe` its effect is possible, so it keeps its
 -- once place and bars older ones of its order group, until an operator decides.
-local function finish(job, state, reason, maybe, more)
-  local order, once, arrival, created, digest = groups_of(job)
+local function finish(job, state, reason, maybe, about, more)
+  about = about or look_up(job)
+  local order, once = about.order, about.once
   local keeps = (state == 'dead' and maybe) or state == 'uncertain'
-  set_state(job, state, reason, nil, nil, more)
+  set_state(job, state, reason, about, more)
   if not (order or once) then return end
   if state == 'done' then
-    if order then done_in_order(order, job, created, arrival) end
-    if once then done_once(once, digest, job) end
+    if order then done_in_order(order, job, about.created, about.arrival) end
+    if once then done_once(once, about.digest, job) end
   end
   if keeps then
     if order and call('GET', P .. 's:' .. order) == job then call('DEL', P .. 's:' .. order) end
   else
-    leave(order, job, arrival)
-    leave(once, job, arrival)
+    leave(order, job, about.arrival)
+    leave(once, job, about.arrival)
   end
   if order then advance_order(order) end
   if once and not keeps then advance_once(once) end

@@ -26,12 +26,18 @@ local function index(delivery, plan)
   for i = 2, #plan.c do call('SADD', P .. 'alias:' .. plan.c[i], customer) end
 end
 
--- Write what became of a delivery; `fields` are further pairs.
-local function settle_delivery(delivery, state, plan, fields)
+local indexed = {}
+
+-- Write what became of a delivery; `before` is what it was (state and what a replay asked for), `fields` are further
+-- pairs.
+local function settle_delivery(delivery, state, plan, before, fields)
   local key = P .. 'd:' .. delivery
-  local before = call('HMGET', key, 's', 'again')
-  if before[1] then call('ZREM', P .. 'ix:d:' .. before[1], delivery) end
-  if before[1] or before[2] then call('HDEL', key, 'r', 'first', 'again') end
+  if before.state then call('ZREM', P .. 'ix:d:' .. before.state, delivery) end
+  if before.state or before.again then
+    call('HDEL', key, 'r', 'first', 'again')
+  else
+    fresh[delivery] = true
+  end
   local set = fields or {}
   local function add(name, value)
     set[#set + 1] = name
@@ -39,34 +45,43 @@ local function settle_delivery(delivery, state, plan, fields)
   end
   add('s', state)
   add('src', source)
-  add('z', int(T))
+  add('z', NOW)
   for _, name in ipairs({ 'ty', 'e', 'at', 'us', 'f', 'r' }) do
     local value = plan[name]
     if value and value ~= '' then add(name, type(value) == 'number' and int(value) or value) end
   end
   if plan.c and #plan.c > 0 then add('c', table.concat(plan.c, ' ')) end
   call('HSET', key, unpack(set))
-  call('ZADD', P .. 'ix:d:' .. state, int(received(delivery)), delivery)
+  local index_pairs = indexed[state] or {}
+  indexed[state] = index_pairs
+  index_pairs[#index_pairs + 1] = int(received(delivery))
+  index_pairs[#index_pairs + 1] = delivery
   index(delivery, plan)
   if state ~= 'processed' then count_family(delivery, 0, 0) end
 end
 
+local function flush_indexed()
+  for state, index_pairs in pairs(indexed) do call_many('ZADD', P .. 'ix:d:' .. state, index_pairs) end
+  indexed = {}
+end
+
 local function add_job(delivery, plan, job, key)
-  local set = { 'd', delivery, 'n', 0, 'us', int(plan.us), 'ar', delivery }
+  local set = { 'd', delivery, 'n', 0 }
   local function add(name, value)
     set[#set + 1] = name
     set[#set + 1] = value
   end
+  if job.og or job.cg then add('us', int(plan.us)) end
   if job.og then add('og', job.og) end
   if job.cg then add('cg', job.cg) end
   if job.u then add('u', 1) end
   if job.s then
     add('ps', 1)
-    return set_state(key, 'skipped', job.r, nil, delivery, set)
+    return set_state(key, 'skipped', job.r, { delivery = delivery }, set)
   end
   if not (job.og or job.cg) then
-    set_state(key, 'owed', nil, nil, delivery, set)
-    return owe('jobs/' .. action_of(key), key)
+    set_state(key, 'owed', nil, { delivery = delivery }, set)
+    return owe('jobs/' .. job.a, key)
   end
   call('HSET', P .. 'j:' .. key, unpack(set))
   enter(key)
@@ -89,26 +104,37 @@ local function job_key(plan, job, again)
   return key .. ':r' .. round, job.a .. ':r' .. round
 end
 
+-- The jobs of a plan that are to be added, as {job, key, name}: as a rule all, which one look tells.
+local function missing_jobs(plan, again)
+  local jobs, keys, added = plan.jobs or {}, {}, {}
+  for i, job in ipairs(jobs) do keys[i] = P .. 'j:' .. source .. ':' .. plan.e .. ':' .. job.a end
+  local all = #keys > 0 and call('EXISTS', unpack(keys)) == 0
+  for _, job in ipairs(jobs) do
+    local key, name
+    if all then
+      key, name = source .. ':' .. plan.e .. ':' .. job.a, job.a
+    else
+      key, name = job_key(plan, job, again)
+    end
+    if key then added[#added + 1] = { job, key, name } end
+  end
+  return added
+end
+
 -- Record the event with all its jobs; on a replay, with those that are missing.
-local function process(delivery, plan, again)
+local function process(delivery, plan, before)
   local mark = P .. 'm:' .. source .. ':' .. plan.e
-  local first = call('GET', mark)
-  if first and first ~= delivery and call('HEXISTS', P .. 'd:' .. delivery, 'j') == 0 then
+  local first = call('SET', mark, delivery, 'NX', 'GET', 'PX', int(MARK))
+  if first and first ~= delivery and not before.jobs then
     call('PEXPIRE', mark, int(MARK))
-    settle_delivery(delivery, 'duplicate', plan, { 'first', first })
+    settle_delivery(delivery, 'duplicate', plan, before, { 'first', first })
     return 'duplicate', first
   end
-  call('SET', mark, delivery, 'PX', int(MARK))
-  local names, added = call('HGET', P .. 'd:' .. delivery, 'j'), {}
-  for _, job in ipairs(plan.jobs or {}) do
-    local key, name = job_key(plan, job, again)
-    if key then
-      names = names and (names .. ' ' .. name) or name
-      added[#added + 1] = { job, key }
-    end
-  end
-  settle_delivery(delivery, 'processed', plan, names and { 'j', names })
-  for _, pair in ipairs(added) do add_job(delivery, plan, pair[1], pair[2]) end
+  if first then call('SET', mark, delivery, 'PX', int(MARK)) end
+  local names, added = before.jobs, missing_jobs(plan, before.again)
+  for _, one in ipairs(added) do names = names and (names .. ' ' .. one[3]) or one[3] end
+  settle_delivery(delivery, 'processed', plan, before, names and { 'j', names })
+  for _, one in ipairs(added) do add_job(delivery, plan, one[1], one[2]) end
   count_family(delivery, 0, 0)
   return 'processed', ''
 end
@@ -124,33 +150,60 @@ local function is_forgotten(plan)
   return false
 end
 
-local function drop_forgotten(delivery, plan)
-  settle_delivery(delivery, 'ignored', { ty = plan.ty, r = 'its customer was forgotten' })
+local function drop_forgotten(delivery, plan, before)
+  settle_delivery(delivery, 'ignored', { ty = plan.ty, r = 'its customer was forgotten' }, before)
   call('DEL', P .. 'b:' .. delivery)
   return 'ignored', ''
 end
 
+local function look_up_delivery(delivery)
+  local f = call('HMGET', P .. 'd:' .. delivery, 's', 'again', 'j')
+  return { state = f[1], again = f[2], jobs = f[3] }
+end
+
 local function settle(plan)
-  local due = let_go(lane, plan.k, plan.t)
+  local due = let_go(plan.k, plan.t)
   if not due then return nil end
   if plan.o == 'back' then
     call('ZADD', P .. 'due:' .. lane, int(plan.w and T + plan.w or due), plan.k)
     return 'queued', ''
   end
   forget_lapses(lane, plan.k)
-  if is_forgotten(plan) then return drop_forgotten(plan.k, plan) end
-  if plan.o == 'processed' then return process(plan.k, plan, call('HGET', P .. 'd:' .. plan.k, 'again')) end
-  settle_delivery(plan.k, plan.o, plan)
+  local before = look_up_delivery(plan.k)
+  if is_forgotten(plan) then return drop_forgotten(plan.k, plan, before) end
+  if plan.o == 'processed' then return process(plan.k, plan, before) end
+  settle_delivery(plan.k, plan.o, plan, before)
   return plan.o, ''
 end
 
 lapse = function(_, delivery, count)
   if count < ENDED then return true end
-  settle_delivery(delivery, 'quarantined', { r = 'poison: ' .. count .. ' leases ended while it was being read' })
+  local reason = 'poison: ' .. count .. ' leases ended while it was being read'
+  settle_delivery(delivery, 'quarantined', { r = reason }, look_up_delivery(delivery))
   return false
 end
 
-local settled = {}
+-- What a worker needs of each delivery that is lent to it; hardly ever is one on record already (a replay).
+local function contents(deliveries)
+  local bodies, records, rows = {}, {}, {}
+  for i, delivery in ipairs(deliveries) do
+    bodies[i], records[i] = P .. 'b:' .. delivery, P .. 'd:' .. delivery
+  end
+  bodies = get_many(bodies)
+  local any = false
+  for i = 1, #records, 4000 do
+    any = any or call('EXISTS', unpack(records, i, math.min(i + 3999, #records))) > 0
+  end
+  for i, delivery in ipairs(deliveries) do
+    local again = any and call('HGET', records[i], 'again') or '0'
+    rows[i] = { delivery, bodies[i] or '', again, lapses_of(lane, delivery) }
+  end
+  return rows
+end
+
+local settled, leaving_deliveries = {}, {}
+for i, plan in ipairs(request.plans or {}) do leaving_deliveries[i] = plan.k end
+look_up_leases(lane, leaving_deliveries)
 for _, plan in ipairs(request.plans or {}) do
   local state, first = settle(plan)
   if state then settled[#settled + 1] = { plan.k, state, first } end
@@ -158,16 +211,13 @@ end
 
 local lent, more, suspect = {}, 0, 0
 if request.claim then
-  local members, delays
-  members, delays, more, suspect = take(lane, request.claim)
-  for _, delivery in ipairs(members) do
-    lent[#lent + 1] = {
-      delivery, call('GET', P .. 'b:' .. delivery) or '', call('HGET', P .. 'd:' .. delivery, 'again') or '0',
-      lapses_of(lane, delivery),
-    }
-  end
+  local members
+  local _
+  members, _, more, suspect = take(lane, request.claim)
+  lent = contents(members)
 end
 flush_let_go(lane)
+flush_indexed()
 flush_families()
 ring_woken()
 return { settled, bells, lent, more, suspect }

@@ -13,7 +13,7 @@
 local request = cjson.decode(ARGV[1])
 KEEP, KEEP_DEAD = request.keep, request.keep_dead
 
-for _, digest in ipairs(request.names) do call('HSET', P .. 'gone', digest, int(T)) end
+for _, digest in ipairs(request.names) do call('HSET', P .. 'gone', digest, NOW) end
 
 local function is_performed(job)
   local ends = call('ZSCORE', P .. 'held:jobs/' .. action_of(job), job)

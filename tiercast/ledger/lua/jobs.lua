@@ -17,7 +17,7 @@ local lane = request.lane
 KEEP, KEEP_DEAD = request.keep, request.keep_dead
 
 local function settle(o)
-  local due = let_go(lane, o.k, o.t)
+  local due = let_go(o.k, o.t)
   if not due then return false end
   local key = P .. 'j:' .. o.k
   if o.o == 'back' then
@@ -25,11 +25,11 @@ local function settle(o)
     if o.r then call('HSET', key, 'r', o.r) end
     return true
   end
-  local f = call('HMGET', key, 'n', 'm')
-  local more = o.du and attempt_fields(o.k, f[1] + 1, int(T - (o.st or o.du)), int(o.du), o.o, o.r) or {}
+  local about = look_up(o.k)
+  local more = o.du and attempt_fields(o.k, about.n + 1, int(T - (o.st or o.du)), int(o.du), o.o, o.r) or {}
   if o.m == 1 then
-    for _, value in ipairs({ 'm', 1, 'mt', int(T) }) do more[#more + 1] = value end
-  elseif o.m == 0 and f[2] then
+    for _, value in ipairs({ 'm', 1, 'mt', NOW }) do more[#more + 1] = value end
+  elseif o.m == 0 and about.maybe then
     call('HDEL', key, 'm', 'mt')
   end
   if o.o == 'later' then
@@ -42,30 +42,42 @@ local function settle(o)
     return true
   end
   forget_lapses(lane, o.k)
-  finish(o.k, o.o, o.r, o.m == 1 or (o.m == nil and f[2] == '1'), more)
+  finish(o.k, o.o, o.r, o.m == 1 or (o.m == nil and about.maybe), about, more)
   return true
 end
 
 lapse = function(_, job, count)
   local key, lost = P .. 'j:' .. job, 'the worker that held it was lost'
   local n = call('HGET', key, 'n') + 1
-  call('HSET', key, 'm', 1, 'mt', int(T), 'r', lost, unpack(attempt_fields(job, n, int(T), '0', 'lost', lost)))
+  call('HSET', key, 'm', 1, 'mt', NOW, 'r', lost, unpack(attempt_fields(job, n, NOW, '0', 'lost', lost)))
   if count < ENDED then return true end
   finish(job, 'dead', 'poison: ' .. count .. ' leases ended while it was performed', true)
   return false
 end
 
-local function content(job, delay)
-  local f = call('HMGET', P .. 'j:' .. job, 'n', 'b', 'm', 'd', 'cg', 'mt')
-  local d = call('HMGET', P .. 'd:' .. f[4], 'e', 'ty', 'at', 'us', 'src', 'f')
-  return {
-    job, f[1], f[2] or '0', f[3] or '0', lapses_of(lane, job), delay or '0',
-    f[4], d[1] or '', d[2] or '', d[3] or '', d[4] or '0', d[5] or '', d[6] or '', f[5] or '',
-    call('GET', P .. 'b:' .. f[4]) or '', f[6] and int(T - tonumber(f[6])) or '',
-  }
+-- What a worker needs of each job that is lent to it.
+local function contents(jobs, delays)
+  local of_jobs, bodies, rows = {}, {}, {}
+  for i, job in ipairs(jobs) do
+    of_jobs[i] = call('HMGET', P .. 'j:' .. job, 'n', 'b', 'm', 'd', 'cg', 'mt')
+    bodies[i] = P .. 'b:' .. of_jobs[i][4]
+  end
+  bodies = get_many(bodies)
+  for i, job in ipairs(jobs) do
+    local f = of_jobs[i]
+    local d = call('HMGET', P .. 'd:' .. f[4], 'e', 'ty', 'at', 'us', 'src', 'f')
+    rows[i] = {
+      job, f[1], f[2] or '0', f[3] or '0', lapses_of(lane, job), delays[i] or '0',
+      f[4], d[1] or '', d[2] or '', d[3] or '', d[4] or '0', d[5] or '', d[6] or '', f[5] or '',
+      bodies[i] or '', f[6] and int(T - tonumber(f[6])) or '',
+    }
+  end
+  return rows
 end
 
-local settled = {}
+local settled, leaving_jobs = {}, {}
+for i, outcome in ipairs(request.settle or {}) do leaving_jobs[i] = outcome.k end
+look_up_leases(lane, leaving_jobs)
 for _, outcome in ipairs(request.settle or {}) do
   if settle(outcome) then settled[#settled + 1] = outcome.k end
 end
@@ -75,7 +87,7 @@ local lent, more, suspect = {}, 0, 0
 if request.claim then
   local members, delays
   members, delays, more, suspect = take(lane, request.claim)
-  for i, job in ipairs(members) do lent[i] = content(job, delays[i]) end
+  lent = contents(members, delays)
 elseif #settled > 0 then
   flush_let_go(lane)
   flush_owed()

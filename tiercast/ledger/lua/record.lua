@@ -19,7 +19,7 @@ local function has_room()
   local used = tonumber(string.match(info, 'used_memory:(%d+)'))
   local limit = tonumber(string.match(info, 'maxmemory:(%d+)'))
   local answer = limit == 0 or used < limit * share
-  call('HSET', P .. 'meta', 'room', int(T) .. ' ' .. (answer and '1' or '0'))
+  call('HSET', P .. 'meta', 'room', NOW .. ' ' .. (answer and '1' or '0'))
   return answer
 end
 

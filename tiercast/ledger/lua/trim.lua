@@ -21,7 +21,7 @@ local function forget_job(job)
   call('DEL', P .. 'j:' .. job)
 end
 
-local gone = call('ZRANGEBYSCORE', P .. 'trim', '-inf', int(T), 'LIMIT', 0, tonumber(ARGV[1]))
+local gone = call('ZRANGEBYSCORE', P .. 'trim', '-inf', NOW, 'LIMIT', 0, tonumber(ARGV[1]))
 for _, delivery in ipairs(gone) do
   local f = call('HMGET', P .. 'd:' .. delivery, 's', 'src', 'e', 'j', 'c')
   for _, job in ipairs(jobs_of(f[2], f[3], f[4])) do forget_job(job) end
