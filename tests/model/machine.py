@@ -588,7 +588,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert (int(f["n"]), int(f.get("b", 0))) == (job.attempts, job.before), job.key
         assert (f.get("m") == "1", int(f["z"])) == (job.maybe, job.changed), job.key
         assert f["d"] == job.arrival, job.key
-        assert "og" not in f and "cg" not in f or int(f["us"]) == job.created, job.key
+        assert ("og" not in f and "cg" not in f) or int(f["us"]) == job.created, job.key
         assert (f.get("og"), f.get("cg")) == (job.order, job.once), job.key
 
 

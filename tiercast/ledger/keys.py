@@ -28,11 +28,11 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     again (1: a replay adds what is missing, 2: it also does again what is done)
     m:<source>:<event id>   string  first delivery of that event; expires 30 days after it was last seen
 
-    j:<job>                 hash    s state, d the delivery that carried it, n attempts, b attempts before the last retry by an
-                                    operator, m 1 when an effect is possible, mt when that was noted last, r result
-                                    or reason, z when it changed,
-                                    og order group, cg once group, us created (microseconds, where it has a group),
-                                    u 1 when order could not apply, ps 1 when its plan skipped it, a<n> attempt n:
+    j:<job>                 hash    s state, d the delivery that carried it, n attempts, b attempts before the last
+                                    retry by an operator, m 1 when an effect is possible, mt when that was noted
+                                    last, r result or reason, z when it changed, og order group, cg once group,
+                                    us created (microseconds, where it has a group), u 1 when order could not
+                                    apply, ps 1 when its plan skipped it, a<n> attempt n:
                                     "<started> <duration> <outcome> <error>" (the last 20)
     p:<group>               zset    "<arrival>/<job>" of a group's unsettled jobs -> created (microseconds) for an
                                     order group, 0 for a once group
