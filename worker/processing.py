@@ -17,8 +17,8 @@ from .runtime import Runtime
 
 log = structlog.get_logger()
 
-#: The most deliveries claimed at once: about a tenth of a second's work.
-BATCH = 250
+#: The most deliveries claimed at once: the ledger serves nobody else while it lends them, some 0.15 ms each.
+BATCH = 100
 
 #: Seconds after which a drain returns, so that lanes share the pool.
 LONGEST = 2.0

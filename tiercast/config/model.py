@@ -41,7 +41,8 @@ class ActionSpec:
     """One configured action. Durations are seconds.
 
     `cls` is the kind's code, `options` what it is made with and how they are rendered for a job. `limits` are the
-    named limit and the action's own `rate`, if any. `batch` is the most jobs one bulk call takes.
+    named limit and the action's own `rate`, if any. `concurrency` is the most calls at once over all workers, None
+    for as many as each process has threads. `batch` is the most jobs one bulk call takes.
     """
 
     name: str
@@ -51,7 +52,7 @@ class ActionSpec:
     order: Literal["latest"] | None = None
     once: tuple[OncePart, ...] = ()
     limits: tuple[Limit, ...] = ()
-    concurrency: int = 16
+    concurrency: int | None = None
     batch: int = 100
     timeout: float = 10.0
     attempts: int = 12

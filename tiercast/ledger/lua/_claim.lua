@@ -63,6 +63,7 @@ local function allowance(lane, claim)
   local lane_key = P .. 'lane:' .. lane
   local f = call('HMGET', lane_key, 'wake_at', 'paused', 'cap')
   if claim.cap and f[3] ~= tostring(claim.cap) then call('HSET', lane_key, 'cap', claim.cap) end
+  if f[3] and not claim.cap then call('HDEL', lane_key, 'cap') end
   if f[2] then return 0 end
   if f[1] then
     if tonumber(f[1]) > T then return 0 end
