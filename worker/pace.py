@@ -8,7 +8,7 @@ import math
 AHEAD = 1.0
 
 #: Seconds of work that make a thread worth waking.
-_SHARE = 0.005
+_SHARE = 0.05
 
 #: Seconds that a call may take for a drain to wait for it.
 _QUICK = 0.1

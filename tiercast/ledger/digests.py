@@ -21,7 +21,10 @@ class Digests:
 
     def of(self, *parts: str) -> str:
         """Digest a list of texts: 16 characters of base64url. Different lists never run together."""
-        message = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
+        message = b""
+        for part in parts:
+            text = part.encode()
+            message += len(text).to_bytes(4, "big") + text
         return urlsafe_b64encode(blake2b(message, digest_size=_SIZE, key=self._key).digest()).decode()
 
     def customer(self, source: str, kind: str, value: str) -> str:
