@@ -7,7 +7,9 @@ import math
 #: Seconds of work that one claim may take on for each free thread.
 AHEAD = 1.0
 
-#: Seconds of work that make a thread worth waking.
+#: Seconds below which a job counts as busy with the processor more than with waiting; and seconds of such work that
+#: make a further thread worth waking, since those of one process only take turns.
+_BUSY = 0.005
 _SHARE = 0.05
 
 #: Seconds that a call may take for a drain to wait for it.
@@ -53,7 +55,9 @@ class Pace:
 
     def threads(self, jobs: int) -> int:
         """How many threads so many jobs are worth: quick ones would only wait for one another."""
-        return jobs if self._mean is None else max(1, math.ceil(jobs * self._mean / _SHARE))
+        if self._mean is None or self._mean >= _BUSY:
+            return jobs
+        return max(1, math.ceil(jobs * self._mean / _SHARE))
 
     def is_quick(self, jobs: int) -> bool:
         """Whether a call of so many jobs usually ends so soon that a drain had better wait for it."""
