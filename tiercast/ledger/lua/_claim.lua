@@ -102,8 +102,8 @@ local function lend(lane, claim)
   local n = allowance(lane, claim)
   if claim.suspects then n = math.min(n, 1) end
   local picked, more, suspect = pick(lane, n, claim.suspects == true)
-  local members, delays, starts, start = {}, {}, {}, T_US
-  local held, leases = {}, {}
+  local members, delays, starts, start = {}, {}, claim.limits and {}, T_US
+  local held, leases, ends, mark = {}, {}, int(T + claim.lease), claim.token .. ' '
   for i, pair in ipairs(picked) do
     if claim.limits and (i - 1) % claim.per_call == 0 then
       local late
@@ -114,15 +114,16 @@ local function lend(lane, claim)
         break
       end
     end
-    members[i], delays[i], starts[i] = pair[1], delay_until(start), int(start)
-    held[2 * i - 1], held[2 * i] = int(T + claim.lease), pair[1]
-    leases[2 * i - 1], leases[2 * i] = pair[1], claim.token .. ' ' .. pair[2]
+    members[i], delays[i] = pair[1], start == T_US and '0' or delay_until(start)
+    if starts then starts[i] = int(start) end
+    held[2 * i - 1], held[2 * i] = ends, pair[1]
+    leases[2 * i - 1], leases[2 * i] = pair[1], mark .. pair[2]
   end
   if #members > 0 then
     call_many('ZREM', P .. 'due:' .. lane, members)
     call_many('ZADD', P .. 'held:' .. lane, held)
     call_many('HSET', P .. 'lease:' .. lane, leases)
-    local claimed = cjson.encode({ members = members, starts = claim.limits and starts or nil })
+    local claimed = cjson.encode({ members = members, starts = starts })
     call('SET', P .. 'claim:' .. claim.token, claimed, 'PX', int(claim.lease * 2))
   end
   return members, delays, more and n > 0, suspect
