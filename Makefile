@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint format lock clean bench bench-scale bench-fairness lock-bench
+.PHONY: help run test chaos lint format lock clean bench bench-scale bench-fairness bench-sizing lock-bench
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ bench-scale: $(STAMP)  ## Measure the cost of an event with 10,000 and with 200,
 
 bench-fairness: $(STAMP)  ## Measure what hanging actions cost the others
 	@exec $(BIN)/python -m bench.fairness $(ARGS)
+
+bench-sizing: $(STAMP)  ## Compute machines for events a day from what the others measured
+	@exec $(BIN)/python -m bench.sizing $(ARGS)
 
 lock-bench:  ## Renew the lock files of the peers (needs uv and npm)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \

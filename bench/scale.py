@@ -7,11 +7,12 @@ workers, and elapsed time, over the whole backlog; the tenths show whether it ch
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tiercast.ids import new_delivery_id
@@ -19,7 +20,7 @@ from tiercast.ledger import open_ledger, prepare
 from tiercast.settings import load_settings
 
 from .effects import ACTIONS
-from .environments import ROOT
+from .environments import HOME, ROOT
 from .events import body, event_ids
 from .machine import describe
 from .participants import BY_NAME, OWN_WORKER
@@ -142,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--appendfsync", choices=("everysec", "always"), default="everysec")
     parser.add_argument("--data", help="folder for the server's data (default: the system's temporary one)")
     parser.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
+    parser.add_argument("--json", type=Path, default=HOME / "scale.json", help="where the figures go")
     given = parser.parse_args(arguments)
     end_cleanly()
     sizes = given.owed if len(given.owed) > 1 else [10_000, *given.owed]
@@ -154,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             costs.append(measure(owed, Path(folder) / str(place), bulk=given.bulk, appendfsync=given.appendfsync))
     text = _table(costs)
     print(f"\n{text}")
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=1))
     if given.docs:
         write_between(ROOT / "docs" / "performance.md", "scale", f"{machine_table(machine)}\n\n{text}")
     return 0

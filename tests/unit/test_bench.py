@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import __main__ as bench_main
-from bench import fairness, kinds, load, scale
+from bench import fairness, kinds, load, scale, sizing
 from bench.effects import ACTIONS, SIGNATURE
 from bench.events import PATH, body
 from bench.measure import quantile
@@ -202,3 +202,24 @@ def test_the_page_has_a_place_for_each_table(mark: str, tmp_path: Path) -> None:
     assert "| first |" not in text
     with pytest.raises(ValueError, match="has no <!-- other:begin -->"):
         write_between(page, "other", "")
+
+
+def test_sizes_are_computed_from_what_was_measured() -> None:
+    # Given 1 ms of each part an event, and 2 kB owed, 3 kB settled
+    rounds = [{"cpu_server": 1.0, "cpu_web": 1.0, "cpu_worker": 1.0}] * 3
+    found = sizing.costs({"results": {"everysec": {"tiercast": rounds}}}, [{"ledger": 2000, "settled": 3000}])
+
+    # When a day has 360,000 events, so its busiest hour 10 a second
+    ((events, rate, memory, *cores),) = sizing.rows(found, [360_000])
+
+    # Then 7 days of settled ones and 6 hours of owed ones fit into 80 % of the memory, and cores are half busy
+    assert (events, rate) == ("360,000", "10.0")
+    assert memory == f"{(360_000 * 7 * 3000 + 10 * 3600 * 6 * 2000) / 0.8 / 1e9:.1f} GB"
+    assert cores == ["0.02"] * 3
+    assert "360,000" not in sizing.text(found)
+    assert sizing.rows(found, [36_000_000])[0][3:] == ("2", "2", "2")
+
+
+def test_sizing_without_figures_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sizing.main(["--bench", str(tmp_path / "none.json")]) == 1
+    assert "Run first: make bench" in capsys.readouterr().err
