@@ -35,7 +35,7 @@ _MARGIN = 3.0
 
 #: How many verdicts are worth a round trip of their own, and how many seconds a drain lingers for that many.
 _ENOUGH = 100
-_LINGER = 0.004
+_LINGER = 0.02
 
 #: The most jobs of one claim: the ledger serves nobody else while it lends them, some 0.1 ms each.
 _MOST = 200
@@ -278,9 +278,9 @@ class Desk:
                 job = chunk.popleft()
                 if not self._begin(job):
                     continue
-                began = time.monotonic()
+                began, busy = time.monotonic(), time.thread_time()
                 verdict = perform_one(self.spec, self._action, job.held)
-                self._pace.learn(time.monotonic() - began)
+                self._pace.learn(time.monotonic() - began, time.thread_time() - busy, beside=self._busy - 1)
                 self._settle(job, verdict)
         finally:
             self._thread_ends()

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 #: Seconds of work that one claim may take on for each free thread.
 AHEAD = 1.0
-
-#: Seconds below which a job counts as busy with the processor more than with waiting; and seconds of such work that
-#: make a further thread worth waking, since those of one process only take turns.
-_BUSY = 0.005
-_SHARE = 0.05
 
 #: Seconds that a call may take for a drain to wait for it.
 _QUICK = 0.1
@@ -37,14 +30,21 @@ class Pace:
     def __init__(self, batch: int | None) -> None:
         self._batch = batch
         self._mean: float | None = None
+        self._busy = 0.0
 
-    def learn(self, seconds: float) -> None:
-        """Take in how long one job took."""
-        mean = self._mean
-        if mean is None:
-            self._mean = seconds
+    def learn(self, seconds: float, busy: float = 0.0, *, beside: int = 0) -> None:
+        """Take in how long one job took, and for how much of it its thread was busy (CPU seconds).
+
+        `beside` is how many threads performed others meanwhile. Those of one process take turns at the processor, so
+        what they were busy for is not counted as part of this job: else many threads would make every job look slow,
+        which asks for many threads.
+        """
+        seconds = max(busy, seconds - beside * busy)
+        if self._mean is None:
+            self._mean, self._busy = seconds, busy
         else:
-            self._mean = mean + (_QUICKER if seconds < mean else _SLOWER) * (seconds - mean)
+            self._mean += (_QUICKER if seconds < self._mean else _SLOWER) * (seconds - self._mean)
+            self._busy += (_QUICKER if busy < self._busy else _SLOWER) * (busy - self._busy)
 
     def portion(self) -> int:
         """How many jobs one thread takes on: what it should get done within about a second."""
@@ -54,10 +54,10 @@ class Pace:
         return min(_CHUNK if self._batch is None else self._batch, fits)
 
     def threads(self, jobs: int) -> int:
-        """How many threads so many jobs are worth: quick ones would only wait for one another."""
-        if self._mean is None or self._mean >= _BUSY:
+        """How many threads so many jobs are worth: as many as keep one of them at the processor while others wait."""
+        if self._mean is None or not self._busy:
             return jobs
-        return max(1, math.ceil(jobs * self._mean / _SHARE))
+        return max(1, min(jobs, int(self._mean / self._busy)))
 
     def is_quick(self, jobs: int) -> bool:
         """Whether a call of so many jobs usually ends so soon that a drain had better wait for it."""

@@ -20,6 +20,7 @@ from tiercast.ledger import Ledger
 from tiercast.ledger.model import Claim, HeldJob
 from worker import desk as desk_module
 from worker.desk import Desk
+from worker.pace import Pace
 
 LEASE = 30.0
 
@@ -301,3 +302,27 @@ def test_a_job_past_its_time_out_and_grace_is_overdue_and_not_renewed(
     assert desk.held() == []
     assert desk.running() == 0
     assert verdicts(desk, 1) == {"ev1": "done"}
+
+
+# --- pace
+
+
+def test_threads_are_as_many_as_keep_one_at_the_processor() -> None:
+    # Given jobs that wait for nine tenths of their time, and such that compute
+    waiting, computing = Pace(None), Pace(None)
+    waiting.learn(0.1, 0.01)
+    computing.learn(0.001, 0.001)
+
+    assert (waiting.threads(3), waiting.threads(100)) == (3, 10)
+    assert (computing.threads(3), computing.threads(100)) == (1, 1)
+
+
+def test_taking_turns_does_not_make_a_job_look_slow() -> None:
+    # Given 16 threads with jobs of a millisecond's work each, so that each takes 16 to come round
+    pace = Pace(None)
+    for _ in range(30):
+        pace.learn(0.016, 0.001, beside=15)
+
+    assert pace.threads(200) == 1
+    assert pace.portion() == 50
+    assert pace.is_quick(50)
