@@ -75,12 +75,12 @@ class Stack:
             **self._env,
         }
 
-    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
-        """Start a process under a name; its output goes to a file."""
+    def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a process under a name, with more variables; its output goes to a file."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
-                env=self.env,
+                env=self.env | dict(env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -95,11 +95,18 @@ class Stack:
         self.start(name, "receiver", "--port", str(self.port), "--workers", "1")
         wait_for(lambda: self._log_of_running(name) is not None and self._is_ready())
 
-    def start_worker(self, name: str = "worker", *, concurrency: int = 2, queues: str = "tiercast") -> None:
+    def start_worker(
+        self,
+        name: str = "worker",
+        *,
+        concurrency: int = 2,
+        queues: str = "tiercast",
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         """Start a worker and wait until it hears bells."""
         self.start(
             name, "celery", "-A", "worker", "worker", "--concurrency", str(concurrency), "-Q", queues,
-            "--hostname", f"{name}@test", "--without-mingle", "--without-gossip", "--loglevel", "INFO",
+            "--hostname", f"{name}@test", "--without-mingle", "--without-gossip", "--loglevel", "INFO", env=env,
         )  # fmt: skip
         wait_for(lambda: " ready." in self._log_of_running(name), seconds=60)
 

@@ -13,7 +13,8 @@ import click
 
 from .audit import Row
 from .report import heading, line, markdown, total
-from .scenarios import ALL, Scenario
+from .scenario import Scenario
+from .scenarios import ALL
 
 _TEXTS = {scenario.name: (scenario.__doc__ or "").splitlines()[0] for scenario in ALL}
 
