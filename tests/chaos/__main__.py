@@ -13,7 +13,7 @@ import click
 
 from .audit import Row
 from .report import heading, line, markdown, total
-from .scenario import Scenario
+from .scenario import CannotBeShown, Scenario
 from .scenarios import ALL
 
 _TEXTS = {scenario.name: (scenario.__doc__ or "").splitlines()[0] for scenario in ALL}
@@ -34,7 +34,11 @@ def main(only: tuple[str, ...], events: int, rate: float, page: Path | None, kee
     failed = False
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     for scenario in chosen:
-        row = _run(scenario, folder / scenario.name, events, rate)
+        try:
+            row = _run(scenario, folder / scenario.name, events, rate)
+        except CannotBeShown as error:
+            click.echo(f"{scenario.name} was left out: {error}")
+            continue
         failed = failed or row is None or not row.kept
         if row is not None:
             rows.append(row)
@@ -57,6 +61,8 @@ def _run(scenario: type[Scenario], folder: Path, events: int, rate: float) -> Ro
     began = time.monotonic()
     try:
         return scenario().run(folder, events=events, rate=rate)
+    except CannotBeShown:
+        raise
     except Exception:
         click.echo(f"{scenario.name} could not be run ({time.monotonic() - began:.0f} s)")
         traceback.print_exc()

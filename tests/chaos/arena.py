@@ -147,6 +147,13 @@ class Arena(Stack):
         self.add_web(port=port)
         del self.webs[name + "-gone"]
 
+    def restart_web(self, name: str) -> None:
+        """Kill a receiver and start another on its port, whether it can store or not."""
+        self.stop(name, signal.SIGKILL)
+        again = f"web-{next(self._numbers)}"
+        self.port = self.webs[again] = self.webs.pop(name)
+        self.start(again, "receiver", "--port", str(self.port), "--workers", "1")
+
     def kill_worker(self, name: str) -> int:
         """Kill a worker with all its processes. Returns how many jobs were held at that instant."""
         self.freeze(name)

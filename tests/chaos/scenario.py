@@ -18,6 +18,10 @@ from .sender import Sender
 _PATIENCE = 120.0
 
 
+class CannotBeShown(Exception):
+    """This machine lacks what the scenario needs."""
+
+
 class Scenario:
     """Base: two receivers, two workers with two processes each, events at a steady rate."""
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from .arena import CAPACITY, Arena, pause
 from .clock import ClockAhead
+from .disk import FullSpoolDisk
 from .failover import Replicated
 from .scenario import Scenario
 from .sender import Sender
@@ -227,4 +228,5 @@ ALL: tuple[type[Scenario], ...] = (
     FailOver,
     RollingRestart,
     ClockAhead,
+    FullSpoolDisk,
 )
