@@ -16,6 +16,7 @@ from tiercast.errors import TiercastError
 from tiercast.logs import set_up_logs
 from tiercast.settings import load_settings
 
+from .broker import be_lenient
 from .timer import Timer
 
 #: Seconds that running jobs have to end when a process of the pool is told to stop.
@@ -49,6 +50,7 @@ def make_app() -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     made.steps["worker"].add(Timer)
+    be_lenient()
     return made
 
 

@@ -313,6 +313,30 @@ def test_a_process_does_not_end_in_the_midst_of_the_keepers_settling(
     keeper.join()
 
 
+def test_a_process_that_ends_while_the_ledger_is_away_waits_for_it_within_its_grace(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job that was done, and a ledger that is away for a moment
+    works.record("slow")
+    process(works.runtime, LANE)
+    perform(works.runtime, "jobs/one")
+    wait_for(lambda: works.one.running() == 0)
+    call, tries = works.runtime.ledger.jobs, []
+
+    def away(*args: Any, **options: Any) -> Any:
+        tries.append(1)
+        if len(tries) < 3:
+            raise LedgerUnavailable("away")
+        return call(*args, **options)
+
+    monkeypatch.setattr(works.runtime.ledger, "jobs", away)
+
+    finish(works.runtime, 10.0)
+
+    # Then it is settled, so nobody does it again
+    assert works.states() == {"done": 1}
+
+
 def test_the_keeper_goes_on_after_a_fault(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
     works.record("slow")
     process(works.runtime, LANE)
