@@ -33,6 +33,13 @@ class Scenario:
     arena: ClassVar[Mapping[str, Any]] = {}
     #: The share of the events asked for that it sends.
     share: ClassVar[float] = 1.0
+    #: How many events it sends, and how many a second, whatever is asked for.
+    events: ClassVar[int | None] = None
+    rate: ClassVar[float | None] = None
+    #: Whether it takes minutes, and so runs only where it is named.
+    is_long: ClassVar[bool] = False
+    #: When all was done: seconds of the monotonic clock.
+    caught_up: float = 0.0
     #: Whether a frozen attempt may go on when another has confirmed that it had not happened: no lease prevents it.
     may_repeat_paid: ClassVar[bool] = False
 
@@ -49,6 +56,10 @@ class Scenario:
         """Say what else is not as promised."""
         return []
 
+    def notes(self) -> list[str]:
+        """Say what else was measured."""
+        return []
+
     def variables(self, folder: Path) -> dict[str, str]:
         """More variables of the processes."""
         return {}
@@ -57,7 +68,8 @@ class Scenario:
         """Run it in a folder of its own."""
         with self.stage(folder, env=self.variables(folder), **self.arena) as arena:
             self.begin(arena)
-            sender = Sender(SECRET, arena.ports, round(events * self.share), rate=rate)
+            count = self.events or round(events * self.share)
+            sender = Sender(SECRET, arena.ports, count, rate=self.rate or rate)
             sender.start()
             try:
                 bound = self.disturb(arena, sender)
@@ -65,8 +77,10 @@ class Scenario:
             finally:
                 sender.stop()
             seconds = _caught_up(arena, sender)
+            self.caught_up = time.monotonic()
             row = audit(arena, sender, self.name, bound=bound, seconds=seconds, may_repeat_paid=self.may_repeat_paid)
-            return _with(row, self.check(arena, sender))
+            broken = (*row.broken, *self.check(arena, sender))
+            return replace(row, broken=broken, notes=tuple(self.notes()))
 
 
 def _caught_up(arena: Arena, sender: Sender) -> float:
@@ -77,7 +91,3 @@ def _caught_up(arena: Arena, sender: Sender) -> float:
             break
         time.sleep(0.1)
     return time.monotonic() - began
-
-
-def _with(row: Row, broken: list[str]) -> Row:
-    return replace(row, broken=(*row.broken, *broken)) if broken else row

@@ -12,6 +12,7 @@ from .arena import CAPACITY, Arena, pause
 from .clock import ClockAhead
 from .disk import FullSpoolDisk
 from .failover import Replicated
+from .outage import LedgerAway, LedgerAwayMinute
 from .scenario import Scenario
 from .sender import Sender
 
@@ -139,25 +140,6 @@ class FullLedger(Scenario):
         return [] if self._refused else ["the ledger never refused: the scenario shows nothing"]
 
 
-class LedgerAway(Scenario):
-    """Take the ledger away for eight seconds, with a spool: every answer is 202."""
-
-    name = "ledger-away"
-
-    def variables(self, folder: Path) -> dict[str, str]:
-        return {"TIERCAST_SPOOL_DIR": str(folder / "spool")}
-
-    def disturb(self, arena: Arena, sender: Sender) -> int:
-        sender.wait(0.2)
-        arena.server.kill()
-        pause(8)
-        arena.server.start()
-        return CAPACITY
-
-    def check(self, arena: Arena, sender: Sender) -> list[str]:
-        return [f"{count} answers were {status}, not 202" for status, count in sender.refused.items()]
-
-
 class SlowAction(Scenario):
     """An action that takes three times its lease: it is renewed, and done once."""
 
@@ -215,6 +197,7 @@ sink = "{sink}"
 [[rules]]"""
 
 
+#: In the order in which they run.
 ALL: tuple[type[Scenario], ...] = (
     KillWorkers,
     KillReceivers,
@@ -229,4 +212,5 @@ ALL: tuple[type[Scenario], ...] = (
     RollingRestart,
     ClockAhead,
     FullSpoolDisk,
+    LedgerAwayMinute,
 )
