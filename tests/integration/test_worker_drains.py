@@ -185,9 +185,9 @@ def test_jobs_whose_claim_was_lost_for_good_are_performed_when_their_lease_ends(
     assert marks(works.effects) == []
 
     # When their lease ends, each is performed alone
-    wait_for(lambda: perform_suspect(works.runtime, "jobs/one"), seconds=10)
-    assert perform_suspect(works.runtime, "jobs/one")
-    assert not perform_suspect(works.runtime, "jobs/one")
+    wait_for(lambda: perform_suspect(works.runtime, "jobs/one").taken, seconds=10)
+    assert perform_suspect(works.runtime, "jobs/one").taken
+    assert not perform_suspect(works.runtime, "jobs/one").taken
 
     assert works.states() == {"done": 2}
     assert len(marks(works.effects)) == 2
@@ -207,8 +207,8 @@ def test_an_ordinary_drain_passes_suspects_over_and_has_them_seen_to(
     assert process(works.runtime, LANE) == {"claimed": 1, "processed": 1}
 
     assert aside[-1] == LANE
-    assert process_suspect(works.runtime, LANE)
-    assert not process_suspect(works.runtime, LANE)
+    assert process_suspect(works.runtime, LANE).taken
+    assert not process_suspect(works.runtime, LANE).taken
     assert works.reader.delivery(first).state == "processed"  # type: ignore[union-attr]
 
 
