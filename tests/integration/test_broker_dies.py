@@ -10,8 +10,8 @@ import pytest
 from kombu.transport import redis
 from structlog.testing import capture_logs
 
-from tiercast.embedded import EmbeddedServer
-from worker.broker import be_lenient
+from tiercast.embedded import EmbeddedServer, free_port
+from worker.broker import PAUSE, be_lenient
 
 #: It has no types.
 untyped: Any = kombu
@@ -36,12 +36,12 @@ def close_after_the_broker_died(folder: Path) -> Any:
 
 
 def test_a_channel_can_be_closed_after_its_broker_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given kombu as it is, then this would end a worker; should it ever not, worker/broker.py can go
+    # Given kombu as it is, then this would end a worker; where it would not, LenientQoS is of no use any more
+    monkeypatch.setattr(redis.Channel, "QoS", redis.QoS)
     with pytest.raises(AttributeError, match="hostname"):
         close_after_the_broker_died(tmp_path / "one")
 
     # When the worker's settings are in force
-    monkeypatch.setattr(redis.Channel, "QoS", redis.Channel.QoS)
     be_lenient()
     with capture_logs() as logs:
         channel = close_after_the_broker_died(tmp_path / "two")
@@ -50,3 +50,21 @@ def test_a_channel_can_be_closed_after_its_broker_died(tmp_path: Path, monkeypat
     assert channel.closed
     assert [line["event"] for line in logs] == ["bells.not_put_back"]
     channel.qos.restore_unacked_once()
+
+
+def test_a_broker_that_is_away_is_looked_for_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIERCAST_WEBHOOK_SECRETS", "s")
+    monkeypatch.setenv("TIERCAST_BROKER_URL", f"redis://127.0.0.1:{free_port()}/0")
+    monkeypatch.setattr(redis.Channel, "QoS", redis.Channel.QoS)
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda seconds: None)
+    from worker.celery import make_app
+
+    pauses: list[float] = []
+    connection: Any = make_app().connection_for_read()
+
+    # As Celery's consumer does it
+    with pytest.raises(untyped.exceptions.OperationalError):
+        connection.ensure_connection(lambda error, pause: pauses.append(pause), 8)
+
+    assert len(pauses) >= 7
+    assert max(pauses) <= PAUSE
