@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,10 +31,17 @@ class Door:
         folder: where it runs; its output goes there.
         env: more variables.
         workers: processes.
+        through: a command that starts it.
     """
 
     def __init__(
-        self, server: EmbeddedServer, folder: Path, *, env: Mapping[str, str] | None = None, workers: int = 2
+        self,
+        server: EmbeddedServer,
+        folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        workers: int = 2,
+        through: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
         self.output = folder / "receiver.log"
@@ -49,13 +56,15 @@ class Door:
         }
         self.workers = workers
         self.folder = folder
+        self.through = through
         self.process = self.start()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
     def start(self, port: int | None = None) -> subprocess.Popen[bytes]:
         port = port or self.port
         with self.output.open("ab") as output:
-            command = [sys.executable, "-m", "receiver", "--port", str(port), "--workers", str(self.workers)]
+            command = [*self.through, sys.executable, "-m", "receiver", "--port", str(port)]
+            command += ["--workers", str(self.workers)]
             path = os.pathsep.join([str(ROOT), *filter(None, [self.environ.get("PYTHONPATH")])])
             return subprocess.Popen(
                 command, cwd=self.folder, env={**self.environ, "PYTHONPATH": path}, stdout=output, stderr=output
@@ -95,10 +104,15 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 @contextmanager
 def opened(
-    server: EmbeddedServer, folder: Path, *, env: Mapping[str, str] | None = None, workers: int = 2
+    server: EmbeddedServer,
+    folder: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    workers: int = 2,
+    through: Sequence[str] = (),
 ) -> Iterator[Door]:
     """Run a receiver, and see that nothing of it is left."""
-    door = Door(server, folder, env=env, workers=workers)
+    door = Door(server, folder, env=env, workers=workers, through=through)
     children: list[psutil.Process] = []
     try:
         until(lambda: door.answers() or door.process.poll() is not None)

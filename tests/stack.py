@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -75,12 +75,14 @@ class Stack:
             **self._env,
         }
 
-    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
-        """Start a process under a name; its output goes to a file."""
+    def start(
+        self, name: str, *command: str, env: Mapping[str, str] | None = None, through: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a process under a name, with more variables, through a command; its output goes to a file."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                env=self.env,
+                [*through, sys.executable, "-m", *command],
+                env=self.env | dict(env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -93,13 +95,20 @@ class Stack:
     def start_web(self, name: str = "web") -> None:
         """Start a receiver and wait until it can store."""
         self.start(name, "receiver", "--port", str(self.port), "--workers", "1")
-        wait_for(lambda: self._log_of_running(name) is not None and self._is_ready())
+        wait_for(lambda: self._log_of_running(name) is not None and self.ready(self.port))
 
-    def start_worker(self, name: str = "worker", *, concurrency: int = 2, queues: str = "tiercast") -> None:
+    def start_worker(
+        self,
+        name: str = "worker",
+        *,
+        concurrency: int = 2,
+        queues: str = "tiercast",
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         """Start a worker and wait until it hears bells."""
         self.start(
             name, "celery", "-A", "worker", "worker", "--concurrency", str(concurrency), "-Q", queues,
-            "--hostname", f"{name}@test", "--without-mingle", "--without-gossip", "--loglevel", "INFO",
+            "--hostname", f"{name}@test", "--without-mingle", "--without-gossip", "--loglevel", "INFO", env=env,
         )  # fmt: skip
         wait_for(lambda: " ready." in self._log_of_running(name), seconds=60)
 
@@ -138,9 +147,11 @@ class Stack:
             process.wait()
         self.server.kill()
 
-    def _is_ready(self) -> bool:
+    @staticmethod
+    def ready(port: int) -> bool:
+        """Whether the receiver on a port says that it can store."""
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", trust_env=False).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
         return False
 
     # --- as Voucherify

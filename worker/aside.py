@@ -7,6 +7,7 @@ and what runs may end.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -14,17 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import structlog
 
 from tiercast.errors import LedgerError
-from tiercast.ledger import keys
+
+from .alone import perform_all, perform_some
 
 log = structlog.get_logger()
-
-#: The most processes for suspects of one lane that one process of the pool starts.
-_MOST = 2
 
 #: Seconds that a running job has to end once the process that started this one is gone.
 _GRACE = 8.0
@@ -35,8 +34,14 @@ _DRAIN = 60.0
 _LINGER = 5.0
 _LOOK = 0.1
 
+#: The most processes aside for the suspects of one lane that one process of the pool starts, and after how many seconds
+#: it starts the second: the first forks as many as there are suspects then, and those may be long at work.
+_MOST = 2
+_SECOND = 3.0
+
 _lock = threading.Lock()
 _seeing_to: dict[str, list[subprocess.Popen[bytes]]] = {}
+_started: dict[str, float] = {}
 
 _ending = threading.Event()
 _begun = threading.Event()
@@ -46,9 +51,11 @@ def see_to_suspects(lane: str) -> None:
     """Have the lane's suspects performed, each alone, by a process aside; returns at once."""
     with _lock:
         running = [process for process in _seeing_to.get(lane, []) if process.poll() is None]
-        if len(running) < _MOST:
+        now = time.monotonic()
+        if not running or (len(running) < _MOST and now - _started[lane] > _SECOND):
             log.info("suspects.aside", lane=lane)
             running.append(start("suspects", lane))
+            _started[lane] = now
         _seeing_to[lane] = running
 
 
@@ -91,34 +98,20 @@ def _end_with_parent() -> None:
             if select.select([0], [], [], 0.5)[0] and not os.read(0, 1024):
                 break
         _ending.set()
-        if _begun.is_set():
-            from .runtime import close
-
-            close(_GRACE)
+        _close()
         os._exit(0)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _suspects(lane: str) -> None:
-    """Perform suspects one after the other until there is none."""
-    from .performing import perform_suspect
-    from .processing import process_suspect
-    from .runtime import runtime
-
-    current = runtime()
-    if not lane.startswith(keys.DELIVERIES):
-        while not _ending.is_set() and perform_suspect(current, lane):
-            pass
-        return
-    going_on = True
-    while going_on and not _ending.is_set():
-        # One that never ends must not keep this process for ever; its lease ends as if it had killed it.
-        stuck = threading.Timer(current.ledger.lease, os._exit, [75])
-        stuck.daemon = True
-        stuck.start()
-        going_on = process_suspect(current, lane)
-        stuck.cancel()
+def _suspect() -> None:
+    """What each of the processes does that see to suspects."""
+    _end_with_parent()
+    lane = sys.argv[2]
+    with _ledger_faults(lane):
+        _begin()
+        perform_some(lane, _ending)
+    _close()
 
 
 def _drain(lane: str) -> None:
@@ -143,25 +136,42 @@ def main() -> None:
     # A Ctrl-C is for the process that started us; so is the signal that stops a worker warmly.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _end_with_parent()
-
     from tiercast.logs import set_up_logs
     from tiercast.settings import load_settings
 
-    from .runtime import close, runtime
-
     set_up_logs(load_settings(), process="aside")
-    try:
-        runtime()
-        # From here on work may be held; before, there is nothing to end warmly.
-        _begun.set()
+    with _ledger_faults(lane):
         if what == "suspects":
-            _suspects(lane)
+            perform_all(lane, _suspect)
         else:
+            _end_with_parent()
+            _begin()
             _drain(lane)
+    _close()
+
+
+@contextlib.contextmanager
+def _ledger_faults(lane: str) -> Iterator[None]:
+    """Where the ledger fails, this process ends; another is started when it is back."""
+    try:
+        yield
     except LedgerError as error:
         log.warning("aside.ledger", lane=lane, error=type(error).__name__)
-    close(_GRACE)
+
+
+def _begin() -> None:
+    """Connect. From here on work may be held; before, there is nothing to end warmly."""
+    from .runtime import runtime
+
+    runtime()
+    _begun.set()
+
+
+def _close() -> None:
+    if _begun.is_set():
+        from .runtime import close
+
+        close(_GRACE)
 
 
 if __name__ == "__main__":

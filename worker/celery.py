@@ -16,6 +16,7 @@ from tiercast.errors import TiercastError
 from tiercast.logs import set_up_logs
 from tiercast.settings import load_settings
 
+from .broker import PromptAMQP, be_lenient
 from .timer import Timer
 
 #: Seconds that running jobs have to end when a process of the pool is told to stop.
@@ -28,7 +29,7 @@ _STUCK = 120
 
 def make_app() -> Celery:
     """Make the app from the environment."""
-    made = Celery("worker")
+    made = Celery("worker", amqp=PromptAMQP)
     made.conf.update(celery_config(load_settings()))
     made.conf.update(
         task_queues=[Queue(QUEUE)],  # type: ignore[no-untyped-call]
@@ -49,6 +50,7 @@ def make_app() -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     made.steps["worker"].add(Timer)
+    be_lenient()
     return made
 
 

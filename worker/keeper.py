@@ -32,6 +32,9 @@ _STUCK = 2.0
 #: Seconds that the other jobs of a process have to end once one of its jobs is overdue.
 _LAST = 30.0
 
+#: Seconds between two tries to settle while the ledger is away.
+_AGAIN = 0.2
+
 #: Seconds beyond the grace that a round trip under way is waited for when a process ends.
 _REPLY = 5.0
 
@@ -107,10 +110,7 @@ def finish(runtime: Runtime, grace: float) -> None:
         desk.close()
     while _busy(runtime.desks.values()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    try:
-        _settle_all(runtime)
-    except LedgerError as error:
-        log.warning("finish.ledger", error=type(error).__name__)
+    _settle_while_there_is_time(runtime, deadline)
     # The keeper may be in the midst of settling: its thread ends with the process.
     while any(desk.is_settling() for desk in runtime.desks.values()) and time.monotonic() < deadline + _REPLY:
         time.sleep(0.01)
@@ -134,6 +134,19 @@ def _busy(desks: Iterable[Desk]) -> int:
 def _settle_all(runtime: Runtime) -> None:
     for desk in runtime.desks.values():
         _settle(runtime, desk)
+
+
+def _settle_while_there_is_time(runtime: Runtime, deadline: float) -> None:
+    """Settle all, at least once; while the ledger is away again and again: what stays unsettled is done again."""
+    while True:
+        try:
+            _settle_all(runtime)
+            break
+        except LedgerError as error:
+            if time.monotonic() + _AGAIN > deadline:
+                log.warning("finish.ledger", error=type(error).__name__)
+                break
+        time.sleep(_AGAIN)
 
 
 def _settle(runtime: Runtime, desk: Desk) -> None:

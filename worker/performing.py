@@ -14,7 +14,7 @@ from tiercast.ledger.model import Claim, HeldJob, Turn
 from .aside import see_to_suspects
 from .attempts import Verdict
 from .desk import Desk
-from .processing import LONGEST
+from .processing import LONGEST, Looked
 from .runtime import Runtime
 
 log = structlog.get_logger()
@@ -86,14 +86,14 @@ def _put_off(verdicts: list[Verdict]) -> tuple[float, str] | None:
     return max((verdict.put_off for verdict in verdicts if verdict.put_off), default=None)
 
 
-def perform_suspect(runtime: Runtime, lane: str) -> bool:
-    """Perform one job whose lease has ended before, with nothing else in this process. Whether there was one."""
+def perform_suspect(runtime: Runtime, lane: str) -> Looked:
+    """Perform one job whose lease has ended before, with nothing else in this process."""
     desk = runtime.desks[lane]
     claim = desk.claim(new_token())
     if claim is None:
-        return False
+        return Looked(taken=False, more=False)
     turn = settle(runtime, desk, replace(claim, n=1, suspects=True), Counter())
     while not desk.is_idle():
         desk.wait(0.5)
         settle(runtime, desk, None, Counter())
-    return turn is not None and bool(turn.lent)
+    return Looked(bool(turn and turn.lent), bool(turn and turn.suspect))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import NamedTuple
 
 import structlog
 
@@ -22,6 +23,13 @@ BATCH = 100
 
 #: Seconds after which a drain returns, so that lanes share the pool.
 LONGEST = 2.0
+
+
+class Looked(NamedTuple):
+    """What came of looking for a suspect: whether there was one to take, and whether more are due."""
+
+    taken: bool
+    more: bool
 
 
 def process(runtime: Runtime, lane: str) -> dict[str, int]:
@@ -58,15 +66,14 @@ def _settle(runtime: Runtime, source: str, plans: list[Plan], claim: Claim | Non
             time.sleep(0.2)
 
 
-def process_suspect(runtime: Runtime, lane: str) -> bool:
-    """Plan one delivery whose lease has ended before, alone. Returns whether there was one."""
+def process_suspect(runtime: Runtime, lane: str) -> Looked:
+    """Plan one delivery whose lease has ended before, alone."""
     source = lane.removeprefix(keys.DELIVERIES)
     turn = runtime.ledger.deliveries(source, claim=Claim(token=new_token(), n=1, suspects=True))
-    if not turn.lent:
-        return False
-    planner = Planner(runtime.config, runtime.digests, source)
-    _told(runtime, _settle(runtime, source, [planner.plan(held) for held in turn.lent]), Counter())
-    return True
+    if turn.lent:
+        planner = Planner(runtime.config, runtime.digests, source)
+        _told(runtime, _settle(runtime, source, [planner.plan(held) for held in turn.lent]), Counter())
+    return Looked(bool(turn.lent), turn.suspect)
 
 
 def _told(runtime: Runtime, turn: Turn[HeldDelivery], counts: Counter[str]) -> None:

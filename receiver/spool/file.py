@@ -15,6 +15,7 @@ whose lock is free belongs to nobody any more.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -41,13 +42,20 @@ CREATE TABLE deliveries (
 )
 """
 
-_OLDEST_SOURCE = "SELECT source FROM deliveries ORDER BY seq LIMIT 1"
-_OTHER_SOURCES = "SELECT source FROM deliveries WHERE source NOT IN ({}) ORDER BY seq LIMIT 1"
+_OLDEST_SOURCE = "SELECT source FROM deliveries {} ORDER BY seq LIMIT 1"
+_BUT = "NOT (source = ? AND seq <= ?)"
 _OLDEST = """
-SELECT seq, id, source, received, body FROM deliveries WHERE source = ? ORDER BY seq LIMIT ?
+SELECT seq, id, source, received, body FROM deliveries WHERE source = ? AND seq > ? ORDER BY seq LIMIT ?
 """
-_APPEND = "INSERT INTO deliveries (id, source, received, body) VALUES (?, ?, ?, ?)"
+_APPEND = "INSERT INTO deliveries (seq, id, source, received, body) VALUES (?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM deliveries WHERE seq = ?"
+_DELETE_MOVED = "DELETE FROM deliveries WHERE source = ? AND seq <= ?"
+
+#: Above every `seq`.
+_END = 2**63 - 1
+
+#: What SQLite says where the disk is full; the second of its shared memory, a file too.
+_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,36 +85,42 @@ class SpoolFile:
         self.path = path
         self._lock_fd = lock
         self._busy = threading.Lock()
+        #: The last `seq` of each source up to which all was moved, but not deleted: the disk had no room for that.
+        self._moved: dict[str, int] = {}
+        #: Deliveries that wait.
+        self.count = 0
         with _translated():
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
-            if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-                raise SpoolError(f"{path.parent} bears no write-ahead log; the spool needs a local disk")
-            self._db.execute("PRAGMA synchronous = FULL")
-            # What has left the spool is not to be found in its file: bodies hold personal data.
-            self._db.execute("PRAGMA secure_delete = ON")
-            self._agree_on_layout()
-            self.count: int = self._one("SELECT count(*) FROM deliveries")
+            try:
+                self._set_up()
+            except BaseException:
+                self._db.close()
+                raise
 
     @classmethod
     def create(cls, path: Path) -> SpoolFile:
-        """Make a new file, readable by its owner only.
-
-        Raises:
-            SpoolError: the folder cannot be written.
-        """
+        """Make a new file, readable by its owner only."""
         try:
             lock = _lock(path)
-            # SQLite gives its other files the mode of this one.
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            if lock is None:
+                raise SpoolError(f"{path.name} belongs to another process")
+            try:
+                # SQLite gives its other files the mode of this one.
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+                return cls(path, lock)
+            except BaseException:
+                _remove(path, lock)
+                raise
         except OSError as error:
-            raise SpoolError(f"cannot make a file in {path.parent}: {error.strerror}") from None
-        if lock is None:
-            raise SpoolError(f"{path.name} belongs to another process")
-        return cls(path, lock)
+            kind = SpoolFull if is_full(error) else SpoolError
+            raise kind(f"cannot make a file in {path.parent}: {error.strerror}") from None
 
     @classmethod
     def adopt(cls, path: Path) -> SpoolFile | None:
-        """Take over the file of a process that is gone; None where it lives or the file is gone, too."""
+        """Take over the file of a process that is gone; None where it lives or the file is gone, too.
+
+        What is left beside a file that is gone goes as well.
+        """
         try:
             lock = _lock(path)
         except OSError as error:
@@ -114,7 +128,7 @@ class SpoolFile:
         if lock is None:
             return None
         if not path.exists():
-            _unlock(path, lock)
+            _remove(path, lock)
             return None
         try:
             return cls(path, lock)
@@ -124,8 +138,13 @@ class SpoolFile:
 
     def append(self, deliveries: Sequence[Triple]) -> None:
         """Store all of them, synced to the disk, or none."""
-        rows = [(delivery, source, received_ms(delivery), body) for source, delivery, body in deliveries]
         with self._transaction():
+            # Above those that were moved, too, whoever may have deleted the rows.
+            first = 1 + max(self._one("SELECT coalesce(max(seq), 0) FROM deliveries"), 0, *self._moved.values())
+            rows = [
+                (seq, delivery, source, received_ms(delivery), body)
+                for seq, (source, delivery, body) in enumerate(deliveries, first)
+            ]
             self._db.executemany(_APPEND, rows)
             self.count += len(rows)
 
@@ -140,28 +159,49 @@ class SpoolFile:
         found: list[Waiting] = []
         size = 0
         with self._busy, _translated():
-            marks = ",".join("?" * len(without))
-            query = _OTHER_SOURCES.format(marks) if without else _OLDEST_SOURCE
-            source = self._db.execute(query, tuple(without)).fetchone()
+            source = self._source_in_turn(without)
             if source is None:
                 if not without:
                     # `tiercast forget` deletes rows, too, and they are not counted here.
                     self.count = 0
                 return []
-            for row in self._db.execute(_OLDEST, (source[0], most)):
+            for row in self._db.execute(_OLDEST, (source, self._moved.get(source, 0), most)):
                 size += len(row[4])
                 if found and size > most_bytes:
                     break
                 found.append(Waiting(*row))
         return found
 
-    def delete(self, deliveries: Sequence[Waiting]) -> None:
-        """Forget deliveries that are stored elsewhere now."""
-        with self._transaction():
-            self._db.executemany(_DELETE, [(one.seq,) for one in deliveries])
+    def delete(self, deliveries: Sequence[Waiting]) -> bool:
+        """Forget deliveries that are stored elsewhere now. Returns whether their rows are gone.
+
+        Deleting takes room, too. Where there is none they are passed over from now on, and go with the next that can
+        be deleted, or with the file (see `is_spent`).
+        """
+        try:
+            with self._transaction():
+                self._db.executemany(_DELETE_MOVED, list(self._moved.items()))
+                self._db.executemany(_DELETE, [(one.seq,) for one in deliveries])
+        except SpoolError:
+            # Those of one source leave in their order, so the last tells of all.
+            self._moved |= {one.source: one.seq for one in deliveries}
             self.count -= len(deliveries)
+            return False
+        self._moved.clear()
+        self.count -= len(deliveries)
         if self.count == 0:
             self._shrink()
+        return True
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether all that it holds was moved and could not be deleted: letting go of the file makes room."""
+        return self.count == 0 and bool(self._moved)
+
+    def try_out(self) -> None:
+        """Write, though nothing: raises what an append would raise now."""
+        with self._transaction():
+            self._db.execute(f"PRAGMA user_version = {_LAYOUT}")
 
     def used(self) -> int:
         """Bytes of the file that hold something."""
@@ -174,11 +214,26 @@ class SpoolFile:
         with self._busy, contextlib.suppress(sqlite3.Error):
             self._db.close()
         if self.count == 0:
-            for end in ("", "-wal", "-shm"):
-                self.path.with_name(self.path.name + end).unlink(missing_ok=True)
-            _unlock(self.path, self._lock_fd)
+            _remove(self.path, self._lock_fd)
         else:
             os.close(self._lock_fd)
+
+    def _set_up(self) -> None:
+        if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            raise SpoolError(f"{self.path.parent} bears no write-ahead log; the spool needs a local disk")
+        self._db.execute("PRAGMA synchronous = FULL")
+        # What has left the spool is not to be found in its file: bodies hold personal data.
+        self._db.execute("PRAGMA secure_delete = ON")
+        self._agree_on_layout()
+        self.count = self._one("SELECT count(*) FROM deliveries")
+
+    def _source_in_turn(self, without: Collection[str]) -> str | None:
+        """The source of the oldest delivery that waits, but for some sources."""
+        passed = self._moved | dict.fromkeys(without, _END)
+        where = f"WHERE {' AND '.join([_BUT] * len(passed))}" if passed else ""
+        values = [value for pair in passed.items() for value in pair]
+        found = self._db.execute(_OLDEST_SOURCE.format(where), values).fetchone()
+        return None if found is None else str(found[0])
 
     def _agree_on_layout(self) -> None:
         found = self._one("PRAGMA user_version")
@@ -188,14 +243,13 @@ class SpoolFile:
             self._db.execute(f"PRAGMA user_version = {_LAYOUT}")
             self._db.execute("COMMIT")
         elif found != _LAYOUT:
-            self._db.close()
             raise SpoolError(f"{self.path.name} has layout {found}; run the version of Tiercast that wrote it")
 
     def _shrink(self) -> None:
         """Give the disk back what an emptied file holds; nothing depends on it."""
-        with self._busy, contextlib.suppress(sqlite3.Error):
-            self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            with self._busy, contextlib.suppress(sqlite3.Error):
+                self._db.execute(statement)
 
     def _one(self, query: str) -> int:
         return int(self._db.execute(query).fetchone()[0])
@@ -223,7 +277,7 @@ def _translated() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", type(error).__name__)
-        if name == "SQLITE_FULL":
+        if name in _FULL:
             raise SpoolFull("the disk of the spool is full (TIERCAST_SPOOL_DIR)") from None
         raise SpoolError(f"the spool fails ({name})") from None
 
@@ -242,7 +296,14 @@ def _lock(path: Path) -> int | None:
     return lock
 
 
-def _unlock(path: Path, lock: int) -> None:
-    """Remove the lock of a database that is gone, and let go of it."""
+def _remove(path: Path, lock: int) -> None:
+    """Remove a database with what lies beside it, and let go of its lock."""
+    for end in ("", "-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
     path.with_suffix(".lock").unlink(missing_ok=True)
     os.close(lock)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it says that the disk, or this user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

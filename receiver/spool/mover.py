@@ -69,6 +69,7 @@ class Mover:
                 if trials % per_look == 0:
                     self._folder.adopt()
                 self.round()
+                self._folder.let_go()
             except Exception as error:
                 # Whatever it is, the deliveries are safe where they are, and the next round tries again.
                 log.error("spool.stuck", error=type(error).__name__)
@@ -113,7 +114,8 @@ class Mover:
                 return False
             # It took them, so requests may ask it again, too.
             self._breaker.close()
-            file.delete(batch)
+            if not file.delete(batch):
+                log.warning("spool.not_emptied", file=file.path.name, remedy="the disk of the spool is full")
             moved += len(batch)
             most = min(2 * most, _MOST)
         if moved and file.count == 0:

@@ -68,7 +68,7 @@ class SpoolingStore:
                 if not isinstance(error, LedgerFull):
                     self._breaker.open(error)
                 reason = reason_of(error)
-        empty = self._folder.own.count == 0
+        empty = self._folder.is_empty
         self._folder.append(deliveries)
         if empty:
             log.warning("spool.opened", reason=reason)
@@ -82,5 +82,5 @@ class SpoolingStore:
                 return self._ledger.ping()
             except LedgerError as error:
                 reason = reason_of(error)
-        self._folder.check()
+        self._folder.ping()
         return f"{reason}; {self._folder.count} deliveries wait in the spool"

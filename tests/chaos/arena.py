@@ -63,6 +63,9 @@ ACTIONS = {"joined": ("quick", "bulk"), "upgraded": ("quick", "slow", "paid")}
 #: The most jobs that can be held at once: what the actions' `concurrency` and `batch` add up to.
 CAPACITY = 16 + 2 * 50 + 16 + 16
 
+#: Put on its path, this sets a process's clock ahead.
+_SHIFTED = Path(__file__).parent / "shifted"
+
 
 class Arena(Stack):
     """The stack with a ledger that syncs always, several receivers and workers, and a sink.
@@ -71,6 +74,7 @@ class Arena(Stack):
         lease: seconds; short, so that a run is. With the default of 30 s everything waits six times as long.
         slow: seconds that the slow action takes.
         broker: whether the broker is a server of its own.
+        more: what is added to the configuration file; `{sink}` is the sink's address.
         env: more variables of the processes.
     """
 
@@ -81,11 +85,12 @@ class Arena(Stack):
         lease: float = 5.0,
         slow: float = 0.3,
         broker: bool = False,
+        more: str = "",
         env: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.sink = Sink(folder / "sink")
-        self.config = CONFIG.format(sink=self.sink.url, slow=slow)
+        self.config = (CONFIG + more).format(sink=self.sink.url, slow=slow)
         variables = {"TIERCAST_LEASE": str(lease), "TIERCAST_DURABILITY": "fsync", **(env or {})}
         self.broker = EmbeddedServer(folder / "broker", appendonly="no", appendfsync="no") if broker else None
         if self.broker:
@@ -124,10 +129,11 @@ class Arena(Stack):
         self.webs[name] = self.port
         return name
 
-    def add_worker(self) -> str:
-        """Start a worker with two processes and wait until it hears bells."""
+    def add_worker(self, *, ahead: float = 0.0) -> str:
+        """Start a worker with two processes, its clock so many seconds ahead, and wait until it hears bells."""
         name = f"worker-{next(self._numbers)}"
-        self.start_worker(name)
+        shifted = {"PYTHONPATH": str(_SHIFTED), "CLOCK_AHEAD": str(ahead)} if ahead else None
+        self.start_worker(name, env=shifted)
         self.workers.append(name)
         return name
 
@@ -140,6 +146,13 @@ class Arena(Stack):
         self.webs[name + "-gone"] = port  # the sender goes on trying it
         self.add_web(port=port)
         del self.webs[name + "-gone"]
+
+    def restart_web(self, name: str) -> None:
+        """Kill a receiver and start another on its port, whether it can store or not."""
+        self.stop(name, signal.SIGKILL)
+        again = f"web-{next(self._numbers)}"
+        self.port = self.webs[again] = self.webs.pop(name)
+        self.start(again, "receiver", "--port", str(self.port), "--workers", "1")
 
     def kill_worker(self, name: str) -> int:
         """Kill a worker with all its processes. Returns how many jobs were held at that instant."""
@@ -179,9 +192,13 @@ class Arena(Stack):
 
     def held(self) -> int:
         """How many jobs are held by any process just now."""
+        return len(self.held_jobs())
+
+    def held_jobs(self) -> list[str]:
+        """The keys of the jobs that any process holds just now."""
         with contextlib.closing(self.raw) as client:
             lanes = [name for name in client.smembers("tc:lanes") if name.startswith(b"jobs/")]
-            return sum(int(client.zcard(b"tc:held:" + name)) for name in lanes)
+            return [job.decode() for name in lanes for job in client.zrange(b"tc:held:" + name, 0, -1)]
 
     def is_empty(self) -> bool:
         """Whether no lane owes anything; False while the ledger does not say."""

@@ -30,6 +30,7 @@ class Row:
         bound: jobs that were in flight at the disturbances; inside cannot exceed it.
         seconds: from the end of sending and disturbing until nothing was owed.
         broken: promises that were broken, in words.
+        notes: what else was measured, in words.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row:
     bound: int
     seconds: float
     broken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     details: tuple[str, ...] = field(default=(), repr=False)
 
     @property

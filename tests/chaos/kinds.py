@@ -8,8 +8,8 @@ from typing import Any
 
 from marshmallow import fields
 
-from tests.chaos.sink import EFFECTS, SEEN, connect
-from tiercast.actions import Action, Job
+from tests.chaos.sink import ASKED, EFFECTS, SEEN, connect, entry
+from tiercast.actions import Action, Job, RetryLater
 
 
 class Effect(Action):
@@ -27,7 +27,7 @@ class Effect(Action):
         self._client: Any = connect(self.options.sink)
 
     def perform(self, job: Job) -> str | None:
-        began = time.time()
+        began = time.monotonic()
         time.sleep(self.options.seconds / 2)
         self._add([job], began)
         time.sleep(self.options.seconds / 2)
@@ -40,7 +40,7 @@ class Effect(Action):
         """All in one transaction: the sink has an effect wholly or not at all."""
         pipe = self._client.pipeline(transaction=True)
         for job in jobs:
-            pipe.xadd(EFFECTS, {"key": job.key, "attempt": job.attempt, "began": round(began * 1000)})
+            pipe.xadd(EFFECTS, entry(job.key, attempt=job.attempt, began=began))
             pipe.sadd(SEEN, job.key)
         pipe.execute()
 
@@ -51,7 +51,7 @@ class BulkEffect(Effect):
     kind = "chaos-bulk"
 
     def perform_many(self, jobs: list[Job]) -> Iterator[tuple[Job, str | Exception | None]]:
-        self._add(jobs, time.time())
+        self._add(jobs, time.monotonic())
         for job in jobs:
             yield job, None
 
@@ -64,3 +64,18 @@ class PaidEffect(Effect):
 
     def confirm(self, job: Job) -> bool | None:
         return bool(self._client.sismember(SEEN, job.key))
+
+
+class LaterEffect(Effect):
+    """Asks to be repeated in `after` seconds, and has its effect then."""
+
+    kind = "chaos-later"
+
+    class Options(Effect.Options):
+        after = fields.Float(required=True)
+
+    def perform(self, job: Job) -> str | None:
+        if job.attempt > 1:
+            return super().perform(job)
+        self._client.hset(ASKED, job.key, round(time.monotonic() * 1000))
+        raise RetryLater("not yet", after=self.options.after)

@@ -5,76 +5,16 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.stack import SECRET
-
 from .arena import CAPACITY, Arena, pause
-from .audit import Row, audit, unsettled
+from .clock import ClockAhead
+from .disk import FullSpoolDisk
 from .failover import Replicated
+from .outage import LedgerAway, LedgerAwayMinute
+from .scenario import Scenario
 from .sender import Sender
-
-#: Seconds after which what is still owed counts as lost.
-_PATIENCE = 120.0
-
-
-class Scenario:
-    """Base: two receivers, two workers with two processes each, events at a steady rate."""
-
-    #: What `--only` takes.
-    name: ClassVar[str] = ""
-    #: The arena's class.
-    stage: ClassVar[type[Arena]] = Arena
-    #: How the arena differs.
-    arena: ClassVar[Mapping[str, Any]] = {}
-    #: The share of the events asked for that it sends.
-    share: ClassVar[float] = 1.0
-    #: Whether a frozen attempt may go on when another has confirmed that it had not happened: no lease prevents it.
-    may_repeat_paid: ClassVar[bool] = False
-
-    def disturb(self, arena: Arena, sender: Sender) -> int:
-        """Do what the scenario is about. Returns how many jobs were in flight, over all disturbances."""
-        raise NotImplementedError
-
-    def check(self, arena: Arena, sender: Sender) -> list[str]:
-        """Say what else is not as promised."""
-        return []
-
-    def variables(self, folder: Path) -> dict[str, str]:
-        """More variables of the processes."""
-        return {}
-
-    def run(self, folder: Path, *, events: int, rate: float) -> Row:
-        """Run it in a folder of its own."""
-        with self.stage(folder, env=self.variables(folder), **self.arena) as arena:
-            for start in (arena.add_web, arena.add_web, arena.add_worker, arena.add_worker):
-                start()
-            sender = Sender(SECRET, arena.ports, round(events * self.share), rate=rate)
-            sender.start()
-            try:
-                bound = self.disturb(arena, sender)
-                sender.finish()
-            finally:
-                sender.stop()
-            seconds = _caught_up(arena, sender)
-            row = audit(arena, sender, self.name, bound=bound, seconds=seconds, may_repeat_paid=self.may_repeat_paid)
-            return _with(row, self.check(arena, sender))
-
-
-def _caught_up(arena: Arena, sender: Sender) -> float:
-    """Wait until nothing is owed and every accepted delivery is settled; the audit says what is not in time."""
-    began = time.monotonic()
-    while time.monotonic() - began < _PATIENCE:
-        if arena.is_empty() and not unsettled(arena, (a.delivery for a in sender.accepted)):
-            break
-        time.sleep(0.1)
-    return time.monotonic() - began
-
-
-def _with(row: Row, broken: list[str]) -> Row:
-    return replace(row, broken=(*row.broken, *broken)) if broken else row
 
 
 class KillWorkers(Scenario):
@@ -200,25 +140,6 @@ class FullLedger(Scenario):
         return [] if self._refused else ["the ledger never refused: the scenario shows nothing"]
 
 
-class LedgerAway(Scenario):
-    """Take the ledger away for eight seconds, with a spool: every answer is 202."""
-
-    name = "ledger-away"
-
-    def variables(self, folder: Path) -> dict[str, str]:
-        return {"TIERCAST_SPOOL_DIR": str(folder / "spool")}
-
-    def disturb(self, arena: Arena, sender: Sender) -> int:
-        sender.wait(0.2)
-        arena.server.kill()
-        pause(8)
-        arena.server.start()
-        return CAPACITY
-
-    def check(self, arena: Arena, sender: Sender) -> list[str]:
-        return [f"{count} answers were {status}, not 202" for status, count in sender.refused.items()]
-
-
 class SlowAction(Scenario):
     """An action that takes three times its lease: it is renewed, and done once."""
 
@@ -276,6 +197,7 @@ sink = "{sink}"
 [[rules]]"""
 
 
+#: In the order in which they run.
 ALL: tuple[type[Scenario], ...] = (
     KillWorkers,
     KillReceivers,
@@ -288,4 +210,7 @@ ALL: tuple[type[Scenario], ...] = (
     SlowAction,
     FailOver,
     RollingRestart,
+    ClockAhead,
+    FullSpoolDisk,
+    LedgerAwayMinute,
 )

@@ -131,7 +131,8 @@ class _Post:
             return "no answer", b""
         if response.status != 202:
             self._move_on()
-        return str(response.status), answer
+        bare = response.status == 503 and not response.headers["Retry-After"]
+        return f"{response.status}{' without Retry-After' if bare else ''}", answer
 
     def _move_on(self) -> None:
         self.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +21,35 @@ EFFECTS = "effects"
 #: A set: the keys that had their effect.
 SEEN = "seen"
 
+#: A hash: when, in milliseconds of the monotonic clock, a job asked to be repeated later.
+ASKED = "asked"
+
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One effect. Times are milliseconds since 1970 on this machine's clock, which the ledger shares."""
+    """One effect. Times are milliseconds since 1970 on this machine's clock, which the ledger shares.
+
+    Args:
+        ahead: how far the clock of the process that made it was ahead.
+        aside: whether that was a process aside.
+    """
 
     at: int
     began: int
     attempt: int
+    ahead: int
+    aside: bool
+
+
+def entry(key: str, *, attempt: int, began: float) -> dict[Any, Any]:
+    """What an effect puts into the stream; `began` is seconds of the monotonic clock, which no process has wrong."""
+    return {
+        "key": key,
+        "attempt": attempt,
+        "began": round(began * 1000),
+        "clock": round(time.time() * 1000),
+        "aside": int("worker.aside" in sys.orig_argv),
+    }
 
 
 def connect(url: str) -> redis.Redis:
@@ -48,13 +71,28 @@ class Sink:
     def effects(self) -> dict[str, list[Happened]]:
         """Every effect by the job's key, in the order in which they happened."""
         found: dict[str, list[Happened]] = defaultdict(list)
+        since_1970 = _since_1970()
         client: Any = connect(self.url)
         for entry, fields in client.xrange(EFFECTS):
             at = int(entry.partition(b"-")[0])
-            happened = Happened(at, int(fields[b"began"]), int(fields[b"attempt"]))
+            happened = Happened(
+                at=at,
+                began=int(fields[b"began"]) + since_1970,
+                attempt=int(fields[b"attempt"]),
+                ahead=int(fields[b"clock"]) - at,
+                aside=fields[b"aside"] == b"1",
+            )
             found[fields[b"key"].decode()].append(happened)
         client.close()
         return dict(found)
+
+    def asked(self) -> dict[str, int]:
+        """When each job that asked for it last asked to be repeated later: milliseconds since 1970."""
+        client: Any = connect(self.url)
+        since_1970 = _since_1970()
+        found = {key.decode(): int(at) + since_1970 for key, at in client.hgetall(ASKED).items()}
+        client.close()
+        return found
 
     def __enter__(self) -> Sink:
         self._server.start()
@@ -62,3 +100,8 @@ class Sink:
 
     def __exit__(self, *_: object) -> None:
         self._server.kill()
+
+
+def _since_1970() -> int:
+    """What is to be added to milliseconds of the monotonic clock."""
+    return round((time.time() - time.monotonic()) * 1000)

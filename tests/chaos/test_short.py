@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from tests.stack import SECRET, wait_for
 from .arena import Arena
 from .audit import audit
 from .report import heading, line, markdown
-from .scenarios import KillLedger, KillWorkers, Scenario
+from .scenario import Scenario
+from .scenarios import KillLedger, KillWorkers
 from .sender import Accepted, Sender
-from .sink import EFFECTS, connect
+from .sink import EFFECTS, connect, entry
 
 EVENTS = 200
 
@@ -47,8 +49,9 @@ def test_the_audit_notices_what_is_lost_and_what_is_done_again(tmp_path: Path) -
         quick = [key for key in happened if key.endswith(":quick")]
         (paid,) = (key for key in happened if key.endswith(":paid"))
         client = connect(arena.sink.url)
-        for key, late in ((quick[0], 60_000), (quick[1], 0), (paid, 0)):
-            client.xadd(EFFECTS, {"key": key, "attempt": 2, "began": happened[key][0].began + late})
+        for key, late in ((quick[0], 60), (quick[1], 0), (paid, 0)):
+            first = happened[key][0].began / 1000 - time.time() + time.monotonic()
+            client.xadd(EFFECTS, entry(key, attempt=2, began=first + late))
         client.close()
         sender.accepted.append(Accepted("evcus_never", "customer.loyalty.tier.joined", "never", 0))
         row = audit(arena, sender, "some", bound=0, seconds=0, may_repeat_paid=False)

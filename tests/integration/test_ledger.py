@@ -169,6 +169,24 @@ class TestClaiming:
         clock.pass_(20)
         assert timed.renew("deliveries/voucherify", [(delivery_id(1), "a")]) == [False]
 
+    def test_a_backlog_leaves_places_of_a_full_lane_to_what_lost_its_lease(self, timed: Ledger, clock: Clock) -> None:
+        # Given a lane of four places, whose four members lost their leases, and a backlog behind them
+        record(timed, 1, 2, 3, 4)
+        assert len(timed.deliveries(SOURCE, claim=Claim(token="a", n=9, cap=4)).lent) == 4
+        record(timed, 5, 6, 7, 8)
+        clock.pass_(31)
+
+        # When all that can be taken of the backlog is taken
+        fresh = timed.deliveries(SOURCE, claim=Claim(token="b", n=9, cap=4)).lent
+        alone = [timed.deliveries(SOURCE, claim=Claim(token=f"c{n}", n=1, cap=4, suspects=True)).lent for n in range(4)]
+
+        # Then half of the places are left
+        assert [held.id for held in fresh] == [delivery_id(5), delivery_id(6)]
+        assert [[held.id for held in lent] for lent in alone] == [[delivery_id(1)], [delivery_id(2)], [], []]
+
+        # And a lane of one place is left to the one that waits
+        assert timed.deliveries(SOURCE, claim=Claim(token="d", n=9, cap=1)).lent == []
+
     def test_no_more_than_the_cap_is_held_over_all_workers(self, ledger: Ledger) -> None:
         for number in range(5):
             process(ledger, f"e{number}", PlannedJob(action="mail"), number=number)

@@ -185,9 +185,9 @@ def test_jobs_whose_claim_was_lost_for_good_are_performed_when_their_lease_ends(
     assert marks(works.effects) == []
 
     # When their lease ends, each is performed alone
-    wait_for(lambda: perform_suspect(works.runtime, "jobs/one"), seconds=10)
-    assert perform_suspect(works.runtime, "jobs/one")
-    assert not perform_suspect(works.runtime, "jobs/one")
+    wait_for(lambda: perform_suspect(works.runtime, "jobs/one").taken, seconds=10)
+    assert perform_suspect(works.runtime, "jobs/one").taken
+    assert not perform_suspect(works.runtime, "jobs/one").taken
 
     assert works.states() == {"done": 2}
     assert len(marks(works.effects)) == 2
@@ -207,8 +207,8 @@ def test_an_ordinary_drain_passes_suspects_over_and_has_them_seen_to(
     assert process(works.runtime, LANE) == {"claimed": 1, "processed": 1}
 
     assert aside[-1] == LANE
-    assert process_suspect(works.runtime, LANE)
-    assert not process_suspect(works.runtime, LANE)
+    assert process_suspect(works.runtime, LANE).taken
+    assert not process_suspect(works.runtime, LANE).taken
     assert works.reader.delivery(first).state == "processed"  # type: ignore[union-attr]
 
 
@@ -311,6 +311,30 @@ def test_a_process_does_not_end_in_the_midst_of_the_keepers_settling(
 
     assert works.states() == {"done": 1}
     keeper.join()
+
+
+def test_a_process_that_ends_while_the_ledger_is_away_waits_for_it_within_its_grace(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job that was done, and a ledger that is away for a moment
+    works.record("slow")
+    process(works.runtime, LANE)
+    perform(works.runtime, "jobs/one")
+    wait_for(lambda: works.one.running() == 0)
+    call, tries = works.runtime.ledger.jobs, []
+
+    def away(*args: Any, **options: Any) -> Any:
+        tries.append(1)
+        if len(tries) < 3:
+            raise LedgerUnavailable("away")
+        return call(*args, **options)
+
+    monkeypatch.setattr(works.runtime.ledger, "jobs", away)
+
+    finish(works.runtime, 10.0)
+
+    # Then it is settled, so nobody does it again
+    assert works.states() == {"done": 1}
 
 
 def test_the_keeper_goes_on_after_a_fault(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:

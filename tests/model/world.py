@@ -159,12 +159,17 @@ class World:
             return []
         self.wake_at.pop(lane, None)
         held = sum(m.token is not None for m in members.values())
-        n = max(0, min(n, n if cap is None else cap - held))
+        room = n if cap is None else cap - held
+        n = max(0, min(n, room))
         n = min(n, 1) if suspects else n
         due = sorted((m.due, name) for name, m in members.items() if m.due is not None and m.due <= self.now)
         # A suspect waits for its turn in the lane, too: it is looked for among the first only.
         seen = due[: n + 1 + sum(m.lapses > 0 for m in members.values())]
         lent = [name for _, name in seen if (members[name].lapses > 0) == suspects][:n]
+        if cap is not None and not suspects:
+            # Suspects come one by one: of the places, up to a half is left to those that are due.
+            waiting = sum(members[name].lapses > 0 for _, name in seen)
+            lent = lent[: max(0, room - min(waiting, max(1, cap // 2)))]
         for name in lent:
             members[name].lend(token, self.now)
         return lent

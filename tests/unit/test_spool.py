@@ -148,7 +148,7 @@ def test_files_are_for_their_owner_only_and_an_empty_one_leaves_nothing(tmp_path
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
     assert modes == {"db": 0o600, "db-wal": 0o600, "db-shm": 0o600, "lock": 0o600}
 
-    folder.own.delete(folder.own.oldest(10, most_bytes=10**6))
+    folder.files[-1].delete(folder.files[-1].oldest(10, most_bytes=10**6))
     folder.close()
     assert list(folder.path.iterdir()) == []
 
@@ -168,7 +168,7 @@ def test_what_has_left_the_spool_is_not_in_its_files_any_more(tmp_path: Path) ->
     folder.append([("shop", new_delivery_id(), mark * 50) for _ in range(20)])
     assert any(mark in path.read_bytes() for path in tmp_path.iterdir())
 
-    folder.own.delete(folder.own.oldest(100, most_bytes=10**7))
+    folder.files[-1].delete(folder.files[-1].oldest(100, most_bytes=10**7))
 
     assert not [path.name for path in tmp_path.iterdir() if mark in path.read_bytes()]
     folder.close()
@@ -207,6 +207,51 @@ def test_rows_that_another_process_deletes_are_no_longer_counted(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_deleted_is_passed_over_and_goes_when_there_is_room(tmp_path: Path) -> None:
+    # Given deliveries of two sources, in a file that takes no more writes
+    file = SpoolFile.create(tmp_path / "a.db")
+    first, other, last = triples(2), triples(1, source="other"), triples(1)
+    file.append([*first, *other, *last])
+    file._db.execute("PRAGMA query_only = ON")
+
+    # When they are moved one after the other, then each is handed out once
+    seen = []
+    while batch := file.oldest(2, most_bytes=10**6):
+        seen += [one.triple for one in batch]
+        assert not file.delete(batch)
+    assert seen == [*first, *other, *last]
+    assert (file.count, file.is_spent) == (0, True)
+
+    # And when it takes writes again, then what comes is handed out, and all goes
+    file._db.execute("PRAGMA query_only = OFF")
+    more = triples(1)
+    file.append(more)
+    assert (file.count, file.is_spent) == (1, False)
+    assert [one.triple for one in file.oldest(9, most_bytes=10**6)] == more
+    assert file.delete(file.oldest(9, most_bytes=10**6))
+    assert file._one("SELECT count(*) FROM deliveries") == 0
+    file.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_comes_after_is_not_taken_for_moved_though_rows_were_deleted(tmp_path: Path) -> None:
+    # Given rows that were moved but not deleted, then deleted by `tiercast forget`
+    file = SpoolFile.create(tmp_path / "a.db")
+    file.append(triples(3))
+    file._db.execute("PRAGMA query_only = ON")
+    file.delete(file.oldest(9, most_bytes=10**6))
+    file._db.execute("PRAGMA query_only = OFF")
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as other, other:
+        other.execute("DELETE FROM deliveries")
+
+    more = triples(1)
+    file.append(more)
+
+    assert [one.triple for one in file.oldest(9, most_bytes=10**6)] == more
+    file.delete(file.oldest(9, most_bytes=10**6))
+    file.close()
+
+
 # --- the folder
 
 
@@ -223,7 +268,7 @@ def test_limit_counts_the_files_of_all_processes_and_frees_as_they_empty(tmp_pat
     one = SpoolFolder(tmp_path, max_bytes=400_000)
     other = SpoolFolder(tmp_path, max_bytes=400_000)
     one.append(triples(25, size=10_000))
-    one.own._db.execute("PRAGMA wal_checkpoint")
+    one.files[-1]._db.execute("PRAGMA wal_checkpoint")
     other._looked = float("-inf")
 
     with pytest.raises(SpoolFull, match="TIERCAST_SPOOL_MAX"):
@@ -231,10 +276,10 @@ def test_limit_counts_the_files_of_all_processes_and_frees_as_they_empty(tmp_pat
     with pytest.raises(SpoolFull, match="TIERCAST_SPOOL_MAX"):
         one.append(triples(20, size=10_000))
 
-    one.own.delete(one.own.oldest(100, most_bytes=10**7))
+    one.files[-1].delete(one.files[-1].oldest(100, most_bytes=10**7))
     one.append(triples(20, size=10_000))
     for folder in (one, other):
-        folder.own.delete(folder.own.oldest(100, most_bytes=10**7))
+        folder.files[-1].delete(folder.files[-1].oldest(100, most_bytes=10**7))
         folder.close()
 
 
@@ -269,7 +314,7 @@ def test_files_of_the_living_are_left_alone_and_those_of_the_dead_are_adopted(
         Mover(ledger, folder, Breaker(), BellRinger(lambda lane: None)).round()
         assert sorted(body for _, body, _ in ledger.held.values()) == [b"0", b"1", b"2"]
         folder.adopt()
-        assert [path for path in tmp_path.glob("*.db")] == [folder.own.path]
+        assert [path for path in tmp_path.glob("*.db")] == [folder.files[-1].path]
     finally:
         process.kill()
         process.wait()
@@ -299,6 +344,86 @@ def test_unreadable_file_is_told_once_and_holds_up_no_other(tmp_path: Path, ledg
     assert len(ledger.held) == 2
     folder.close()
     assert (tmp_path / "00.db").exists()
+
+
+def test_file_that_could_not_be_opened_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = SpoolFolder(tmp_path, max_bytes=2**24)
+    left.append(triples(2))
+    left.close()
+    folder = SpoolFolder(tmp_path, max_bytes=2**24)
+
+    # Given a disk without room for what SQLite needs to open a file
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(SpoolFile, "__init__", no_room)
+        folder.adopt()
+        folder.adopt()
+        assert folder.count == 0
+    assert [line["event"] for line in logs] == ["spool.unreadable"]
+
+    # When there is room
+    folder.adopt()
+
+    assert folder.count == 2
+    folder.close()
+
+
+def no_room(*_: object, **__: object) -> None:
+    raise SpoolFull("the disk of the spool is full (TIERCAST_SPOOL_DIR)")
+
+
+def test_folder_on_a_full_disk_is_opened_and_takes_deliveries_once_there_is_room(
+    tmp_path: Path, ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(SpoolFile, "__init__", no_room)
+        with capture_logs() as logs:
+            folder = SpoolFolder(tmp_path, max_bytes=2**24)
+        store = SpoolingStore(ledger, folder, Breaker())
+        assert [line["event"] for line in logs] == ["spool.disk_full"]
+        assert list(tmp_path.iterdir()) == []
+
+        # With the ledger there, it stores; without, it says that it cannot
+        store.record(triples(1))
+        store.ping()
+        ledger.error = LedgerUnavailable("away")
+        with pytest.raises(SpoolFull):
+            store.record(triples(1))
+        with pytest.raises(SpoolFull):
+            store.ping()
+
+    assert isinstance(store.record(triples(1)), Spooled)
+    store.ping()
+    assert folder.count == 1
+    folder.close()
+
+
+def test_after_a_refused_append_a_ping_tries_whether_there_is_room(tmp_path: Path, ledger: FakeLedger) -> None:
+    folder = SpoolFolder(tmp_path, max_bytes=2**24)
+    store = SpoolingStore(ledger, folder, Breaker())
+    ledger.error = LedgerUnavailable("away")
+    database = folder.files[-1]._db
+    database.execute("PRAGMA query_only = ON")
+    store.ping()
+    with pytest.raises(SpoolError):
+        store.record(triples(1))
+
+    with pytest.raises(SpoolError):
+        store.ping()
+
+    database.execute("PRAGMA query_only = OFF")
+    store.ping()
+    folder.close()
+
+
+def test_what_a_crash_left_of_a_file_that_is_gone_is_removed(tmp_path: Path) -> None:
+    folder = SpoolFolder(tmp_path, max_bytes=2**24)
+    for end in ("lock", "db-wal", "db-shm"):
+        (tmp_path / f"gone.{end}").write_bytes(b"ada@example.com")
+
+    folder.adopt()
+
+    assert not list(tmp_path.glob("gone*"))
+    folder.close()
 
 
 # --- the store
@@ -417,7 +542,7 @@ def test_full_spool_means_stored_nowhere(tmp_path: Path, ledger: FakeLedger) -> 
 
     with pytest.raises(SpoolFull):
         folder.check(20_000)
-    folder.own.delete(folder.own.oldest(100, most_bytes=10**7))
+    folder.files[-1].delete(folder.files[-1].oldest(100, most_bytes=10**7))
     folder.close()
 
 
@@ -437,6 +562,34 @@ def test_breaker_that_opened_for_something_that_could_not_be_spooled_closes_agai
 
     assert not breaker.reason
     folder.close()
+
+
+def test_what_a_full_disk_keeps_is_moved_once_and_goes_with_its_file(
+    store: SpoolingStore, ledger: FakeLedger, mover: Mover, folder: SpoolFolder
+) -> None:
+    # Given deliveries in a file that takes no more writes
+    ledger.error = LedgerUnavailable("away")
+    store.record(triples(10))
+    file = folder.files[-1]
+    file._db.execute("PRAGMA query_only = ON")
+    ledger.error = None
+
+    # When they are moved
+    with capture_logs() as logs:
+        mover.round()
+        mover.round()
+    assert (len(ledger.held), ledger.repeated, folder.count) == (10, 0, 0)
+    assert "spool.not_emptied" in [line["event"] for line in logs]
+
+    # Then the file goes, which makes room, and the next are spooled in another
+    folder.adopt()
+    assert list(folder.path.iterdir()) == []
+    ledger.error = LedgerUnavailable("away")
+    store.record(triples(1))
+    ledger.error = None
+    mover.round()
+    mover.round()
+    assert (len(ledger.held), ledger.repeated, folder.count) == (11, 0, 0)
 
 
 def test_mover_runs_by_itself_and_stops(store: SpoolingStore, ledger: FakeLedger, mover: Mover) -> None:

@@ -88,8 +88,7 @@ class Reader:
 
     def delivery(self, delivery: str) -> DeliveryInfo | None:
         """One delivery; None where there is none of that id."""
-        found = list(self._deliveries([delivery]))
-        return found[0] if found else None
+        return next(self._deliveries([delivery]), None)
 
     def body(self, delivery: str) -> bytes | None:
         """The raw bytes of a delivery."""
@@ -348,8 +347,7 @@ def _attempts(f: dict[str, str]) -> Iterator[Attempt]:
 def _lane(name: str, now: int, answers: list[Any]) -> LaneInfo:
     """What the answers to `Reader._ask_about` say."""
     waiting, due_now, lent, head, (wake, reason, paused), lapsed = answers
-    put_off = wake is not None and int(wake) > now
-    text = paused or (reason if put_off else None)
+    text = paused or (reason if wake is not None and int(wake) > now else None)
     return LaneInfo(
         name=name,
         owed=waiting + lent,

@@ -9,7 +9,7 @@ import time
 from celery import Celery
 from flask import Flask, request
 
-from tests.chaos.sink import EFFECTS, connect
+from tests.chaos.sink import EFFECTS, connect, entry
 from tiercast.signature import verify
 
 SECRET = os.environ.get("BASELINE_SECRET", "")
@@ -42,9 +42,9 @@ def process(body: str) -> None:
 def perform(key: str) -> None:
     """Have the effect; the slow one takes as long as ours."""
     slow = SLOW if key.endswith(":slow") else 0.0
-    began = round(time.time() * 1000)
+    began = time.monotonic()
     time.sleep(slow / 2)
     client = connect(os.environ["BASELINE_SINK"])
-    client.xadd(EFFECTS, {"key": key, "attempt": 1, "began": began})
+    client.xadd(EFFECTS, entry(key, attempt=1, began=began))
     client.close()
     time.sleep(slow / 2)

@@ -58,29 +58,29 @@ local function reserve(limits)
   return start
 end
 
--- How many may be lent now: what is asked for, within the lane's cap; none while it is put off.
+-- How many may be lent now: what is asked for, within the lane's cap; none while it is put off. And the lane's room.
 local function allowance(lane, claim)
   local lane_key = P .. 'lane:' .. lane
   local f = call('HMGET', lane_key, 'wake_at', 'paused', 'cap')
   if claim.cap and f[3] ~= tostring(claim.cap) then call('HSET', lane_key, 'cap', claim.cap) end
   if f[3] and not claim.cap then call('HDEL', lane_key, 'cap') end
-  if f[2] then return 0 end
+  if f[2] then return 0, 0 end
   if f[1] then
-    if tonumber(f[1]) > T then return 0 end
+    if tonumber(f[1]) > T then return 0, 0 end
     call('HDEL', lane_key, 'wake_at', 'reason')
   end
   local room = claim.cap and claim.cap - call('ZCARD', P .. 'held:' .. lane) or claim.n
-  return math.max(0, math.min(claim.n, room))
+  return math.max(0, math.min(claim.n, room)), room
 end
 
--- Due members: those whose lease never ended, or (alone) one whose lease did.
+-- Due members: those whose lease never ended, or (alone) one whose lease did. Returns how many suspects it saw, too.
 local function pick(lane, n, suspects)
   local lapsed = any_lapsed(lane) and call('HLEN', P .. 'lapsed:' .. lane) or 0
   local found = call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', NOW, 'WITHSCORES', 'LIMIT', 0, n + 1 + lapsed)
-  local picked, more, suspect = {}, false, false
+  local picked, more, seen = {}, false, 0
   for i = 1, #found, 2 do
     local is_suspect = lapsed > 0 and call('HEXISTS', P .. 'lapsed:' .. lane, found[i]) == 1
-    suspect = suspect or is_suspect
+    if is_suspect then seen = seen + 1 end
     if is_suspect == suspects then
       if #picked < n then
         picked[#picked + 1] = { found[i], found[i + 1] }
@@ -89,7 +89,14 @@ local function pick(lane, n, suspects)
       end
     end
   end
-  return picked, more, suspect
+  return picked, more, seen
+end
+
+-- Leave places of the lane to the suspects that are due, half of them at the most: they come one by one, and what has
+-- waited longest must not wait for a backlog.
+local function leave_places(picked, room, suspects, cap)
+  local most = room - math.min(suspects, math.max(1, math.floor(cap / 2)))
+  while #picked > math.max(0, most) do picked[#picked] = nil end
 end
 
 -- Returns members, delays (ms until each may start), whether more is due, whether a suspect is due.
@@ -99,9 +106,10 @@ local function lend(lane, claim)
     local members, delays = same_again(lane, claim.token, text)
     return members, delays, false, false
   end
-  local n = allowance(lane, claim)
+  local n, room = allowance(lane, claim)
   if claim.suspects then n = math.min(n, 1) end
-  local picked, more, suspect = pick(lane, n, claim.suspects == true)
+  local picked, more, seen = pick(lane, n, claim.suspects == true)
+  if claim.cap and not claim.suspects then leave_places(picked, room, seen, claim.cap) end
   local members, delays, starts, start = {}, {}, claim.limits and {}, T_US
   local held, leases, ends, mark = {}, {}, int(T + claim.lease), claim.token .. ' '
   for i, pair in ipairs(picked) do
@@ -126,7 +134,7 @@ local function lend(lane, claim)
     local claimed = cjson.encode({ members = members, starts = starts })
     call('SET', P .. 'claim:' .. claim.token, claimed, 'PX', int(claim.lease * 2))
   end
-  return members, delays, more and n > 0, suspect
+  return members, delays, more and n > 0, seen > 0
 end
 
 -- The ticket while a drain is at work: kept while it claims, given back when it finds nothing, passed on when it
