@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from billiard import pool
 from celery import Celery, signals
 from kombu.entity import Queue
 
@@ -25,6 +26,12 @@ _GRACE = 8.0
 #: Seconds after which a process of the pool that has not returned from a drain is replaced: a drain takes about two,
 #: and longer only while the ledger does not answer.
 _STUCK = 120
+
+
+#: Tenths of a second that a process of the pool, told to stop, waits for Celery to hear of its last tasks. Celery may
+#: have stopped listening by then, and billiard's own 30 s are longer than most give a worker to end. Nothing hangs on
+#: it: bells are acknowledged early, and what they led to is settled in the ledger.
+pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10
 
 
 def make_app() -> Celery:
