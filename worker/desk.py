@@ -35,7 +35,7 @@ _MARGIN = 3.0
 
 #: How many verdicts are worth a round trip of their own, and how many seconds a drain lingers for that many.
 _ENOUGH = 100
-_LINGER = 0.02
+_LINGER = 0.004
 
 #: The most jobs of one claim: the ledger serves nobody else while it lends them, some 0.1 ms each.
 _MOST = 200

@@ -54,10 +54,10 @@ class Pace:
         return min(_CHUNK if self._batch is None else self._batch, fits)
 
     def threads(self, jobs: int) -> int:
-        """How many threads so many jobs are worth: as many as keep one of them at the processor while others wait."""
+        """How many threads so many jobs are worth: twice as many as keep one at the processor while others wait."""
         if self._mean is None or not self._busy:
             return jobs
-        return max(1, min(jobs, int(self._mean / self._busy)))
+        return max(1, min(jobs, 2 * int(self._mean / self._busy)))
 
     def is_quick(self, jobs: int) -> bool:
         """Whether a call of so many jobs usually ends so soon that a drain had better wait for it."""

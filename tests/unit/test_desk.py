@@ -313,8 +313,8 @@ def test_threads_are_as_many_as_keep_one_at_the_processor() -> None:
     waiting.learn(0.1, 0.01)
     computing.learn(0.001, 0.001)
 
-    assert (waiting.threads(3), waiting.threads(100)) == (3, 10)
-    assert (computing.threads(3), computing.threads(100)) == (1, 1)
+    assert (waiting.threads(3), waiting.threads(100)) == (3, 20)
+    assert (computing.threads(3), computing.threads(100)) == (2, 2)
 
 
 def test_taking_turns_does_not_make_a_job_look_slow() -> None:
@@ -323,6 +323,6 @@ def test_taking_turns_does_not_make_a_job_look_slow() -> None:
     for _ in range(30):
         pace.learn(0.016, 0.001, beside=15)
 
-    assert pace.threads(200) == 1
+    assert pace.threads(200) == 2
     assert pace.portion() == 50
     assert pace.is_quick(50)
