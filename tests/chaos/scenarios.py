@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .arena import CAPACITY, Arena, pause
+from .backlog import KillInBacklog
 from .clock import ClockAhead
 from .disk import FullSpoolDisk
 from .failover import Replicated
@@ -213,4 +214,5 @@ ALL: tuple[type[Scenario], ...] = (
     ClockAhead,
     FullSpoolDisk,
     LedgerAwayMinute,
+    KillInBacklog,
 )
