@@ -39,7 +39,7 @@ def perform(runtime: Runtime, lane: str) -> dict[str, int]:
                 _pass_on(runtime, desk)
                 break
             if turn.suspect:
-                see_to_suspects(lane)
+                see_to_suspects(runtime.ledger, lane)
             counts["claimed"] += len(turn.lent)
             if time.monotonic() < deadline and _is_worth_waiting(desk, turn):
                 continue
