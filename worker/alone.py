@@ -6,6 +6,7 @@ forked from one that has everything loaded: to start each anew would cost half a
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import sys
@@ -21,7 +22,10 @@ from tiercast.logs import place
 log = structlog.get_logger()
 
 #: The most processes side by side that one process aside forks.
-_MOST = 8
+_MOST = 32
+
+#: Seconds in which more are forked as more leases end: those of one dead worker end one after the other.
+_GATHER = 2.0
 
 #: Seconds that a process goes on looking while suspects are due and it gets none: others hold the lane's places.
 _LINGER = 5.0
@@ -35,32 +39,48 @@ def perform_all(lane: str, child: Callable[[], None]) -> None:
 
     Args:
         child: what a process does; it ends by itself when ours is gone, or our standard input closes.
+
+    Raises:
+        LedgerError: the ledger fails.
     """
     # Here, so that what all need is loaded before they are forked.
     from . import performing, runtime  # noqa: F401
 
     settings, _config = runtime.load()
     ledger = open_ledger(settings, role="worker")
+    gc.freeze()  # so that collecting garbage does not copy the memory that they share
+    children: set[int] = set()
+    again, began = _MOST, time.monotonic()
     try:
-        count = max(1, min(ledger.suspects(lane), _MOST))
+        while True:
+            if time.monotonic() - began <= _GATHER:
+                for _ in range(min(ledger.suspects(lane), _MOST) - len(children)):
+                    children.add(_fork(child))
+            if not children:
+                return
+            if select.select([0], [], [], _LOOK)[0]:
+                break  # they see it too
+            failed = _reap(children)
+            # What they held killed them; the others are not to wait for that.
+            for _ in range(min(failed, again)):
+                children.add(_fork(child))
+            again -= failed
     finally:
         ledger.client.close()
-    children = {_fork(child) for _ in range(count)}
-    again = count
-    ending = False
-    while children:
-        if ending:
+        while children:
+            _reap(children)
             time.sleep(_LOOK)
-        else:
-            ending = bool(select.select([0], [], [], _LOOK)[0])
-        for pid in list(children):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                children.discard(pid)
-                if status and again and not ending:
-                    # What it held killed it; the others are not to wait for that.
-                    again -= 1
-                    children.add(_fork(child))
+
+
+def _reap(children: set[int]) -> int:
+    """Forget those that have ended; returns how many of them did not end well."""
+    failed = 0
+    for pid in list(children):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            children.discard(pid)
+            failed += status != 0
+    return failed
 
 
 def _fork(child: Callable[[], None]) -> int:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 import structlog
 
 from tiercast.errors import LedgerError
+from tiercast.ledger import Ledger
 
 from .alone import perform_all, perform_some
 
@@ -34,28 +35,29 @@ _DRAIN = 60.0
 _LINGER = 5.0
 _LOOK = 0.1
 
-#: The most processes aside for the suspects of one lane that one process of the pool starts, and after how many seconds
-#: it starts the second: the first forks as many as there are suspects then, and those may be long at work.
+#: The most processes aside for the suspects of one lane that one process of the pool starts, and the seconds between
+#: two starts over all workers: one forks many, and each start costs the better part of a second of a processor.
 _MOST = 2
-_SECOND = 3.0
+_APART = 1.5
 
 _lock = threading.Lock()
 _seeing_to: dict[str, list[subprocess.Popen[bytes]]] = {}
-_started: dict[str, float] = {}
 
 _ending = threading.Event()
 _begun = threading.Event()
 
 
-def see_to_suspects(lane: str) -> None:
-    """Have the lane's suspects performed, each alone, by a process aside; returns at once."""
+def see_to_suspects(ledger: Ledger, lane: str) -> None:
+    """Have the lane's suspects performed, each alone, by a process aside; returns at once.
+
+    Raises:
+        LedgerError: the ledger fails.
+    """
     with _lock:
         running = [process for process in _seeing_to.get(lane, []) if process.poll() is None]
-        now = time.monotonic()
-        if not running or (len(running) < _MOST and now - _started[lane] > _SECOND):
+        if len(running) < _MOST and ledger.may_see_to_suspects(lane, _APART):
             log.info("suspects.aside", lane=lane)
             running.append(start("suspects", lane))
-            _started[lane] = now
         _seeing_to[lane] = running
 
 

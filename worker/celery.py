@@ -17,6 +17,7 @@ from tiercast.errors import TiercastError
 from tiercast.logs import set_up_logs
 from tiercast.settings import load_settings
 
+from . import rotation  # noqa: F401 - its signals
 from .broker import PromptAMQP, be_lenient
 from .timer import Timer
 

@@ -40,6 +40,9 @@ _LINGER = 0.004
 #: The most jobs of one claim: the ledger serves nobody else while it lends them, some 0.1 ms each.
 _MOST = 200
 
+#: Seconds between two bells that are passed on since all threads are busy.
+_PASS_ON = 1.0
+
 #: Seconds between two notes that a bulk call gets ahead.
 _PROGRESS = 0.5
 
@@ -77,6 +80,7 @@ class Desk:
         self._enough = 1
         self._drains = 0
         self._closing = False
+        self._passed_on = float("-inf")
 
     # --- what a drain asks
 
@@ -110,6 +114,15 @@ class Desk:
             limits=tuple((limit.name, round(self._interval(limit) * 1e6)) for limit in spec.limits),
             per_call=per_call,
         )
+
+    def may_pass_on(self) -> bool:
+        """Whether another process is to hear of the lane, since this one's threads are busy: now and then."""
+        now = time.monotonic()
+        with self._changed:
+            if self._closing or now - self._passed_on < _PASS_ON:
+                return False
+            self._passed_on = now
+            return True
 
     def _interval(self, limit: Limit) -> float:
         """Seconds from one start to the next that keep within a limit, with a twentieth to spare."""

@@ -36,9 +36,10 @@ def perform(runtime: Runtime, lane: str) -> dict[str, int]:
             claim = desk.claim(new_token())
             turn = settle(runtime, desk, claim, counts)
             if turn is None:
+                _pass_on(runtime, desk)
                 break
             if turn.suspect:
-                see_to_suspects(lane)
+                see_to_suspects(runtime.ledger, lane)
             counts["claimed"] += len(turn.lent)
             if time.monotonic() < deadline and _is_worth_waiting(desk, turn):
                 continue
@@ -46,6 +47,12 @@ def perform(runtime: Runtime, lane: str) -> dict[str, int]:
                 settle(runtime, desk, Claim(token=new_token(), n=0), counts)
             break
     return dict(counts)
+
+
+def _pass_on(runtime: Runtime, desk: Desk) -> None:
+    """Have the next process hear of a lane that this one has no thread for."""
+    if desk.may_pass_on():
+        runtime.ring(runtime.ledger.jobs(desk.lane, claim=Claim(token=new_token(), n=0)).bells)
 
 
 def _is_worth_waiting(desk: Desk, turn: Turn[HeldJob]) -> bool:

@@ -45,7 +45,7 @@ def process(runtime: Runtime, lane: str) -> dict[str, int]:
     while True:
         _told(runtime, turn, counts)
         if turn.suspect:
-            see_to_suspects(lane)
+            see_to_suspects(runtime.ledger, lane)
         if not turn.lent:
             return dict(counts)
         counts["claimed"] += len(turn.lent)

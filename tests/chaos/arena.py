@@ -129,11 +129,11 @@ class Arena(Stack):
         self.webs[name] = self.port
         return name
 
-    def add_worker(self, *, ahead: float = 0.0) -> str:
-        """Start a worker with two processes, its clock so many seconds ahead, and wait until it hears bells."""
+    def add_worker(self, *, ahead: float = 0.0, concurrency: int = 2) -> str:
+        """Start a worker with so many processes, its clock so many seconds ahead, and wait until it hears bells."""
         name = f"worker-{next(self._numbers)}"
         shifted = {"PYTHONPATH": str(_SHIFTED), "CLOCK_AHEAD": str(ahead)} if ahead else None
-        self.start_worker(name, env=shifted)
+        self.start_worker(name, concurrency=concurrency, env=shifted)
         self.workers.append(name)
         return name
 
@@ -199,6 +199,11 @@ class Arena(Stack):
         with contextlib.closing(self.raw) as client:
             lanes = [name for name in client.smembers("tc:lanes") if name.startswith(b"jobs/")]
             return [job.decode() for name in lanes for job in client.zrange(b"tc:held:" + name, 0, -1)]
+
+    def owes(self, lane: str) -> int:
+        """How much one lane owes."""
+        with contextlib.closing(self.raw) as client:
+            return sum(int(client.zcard(f"tc:{key}:{lane}")) for key in ("due", "held"))
 
     def is_empty(self) -> bool:
         """Whether no lane owes anything; False while the ledger does not say."""

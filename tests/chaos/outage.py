@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .arena import CAPACITY, Arena, pause
 from .scenario import Scenario
@@ -62,6 +63,8 @@ class LedgerAwayMinute(LedgerAway):
 
     name = "ledger-away-minute"
     is_long = True
+    #: Three times as quick, since at its usual pace the slow action alone would need half the time that is allowed.
+    arena: ClassVar[Mapping[str, Any]] = {"slow": 0.1}
     away = 60.0
     before = 10 / 70
     rate = 100.0

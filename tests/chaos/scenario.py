@@ -48,6 +48,10 @@ class Scenario:
         for start in (arena.add_web, arena.add_web, arena.add_worker, arena.add_worker):
             start()
 
+    def sender(self, arena: Arena, *, events: int, rate: float) -> Sender:
+        """Make what sends."""
+        return Sender(SECRET, arena.ports, self.events or round(events * self.share), rate=self.rate or rate)
+
     def disturb(self, arena: Arena, sender: Sender) -> int:
         """Do what the scenario is about. Returns how many jobs were in flight, over all disturbances."""
         raise NotImplementedError
@@ -68,8 +72,7 @@ class Scenario:
         """Run it in a folder of its own."""
         with self.stage(folder, env=self.variables(folder), **self.arena) as arena:
             self.begin(arena)
-            count = self.events or round(events * self.share)
-            sender = Sender(SECRET, arena.ports, count, rate=self.rate or rate)
+            sender = self.sender(arena, events=events, rate=rate)
             sender.start()
             try:
                 bound = self.disturb(arena, sender)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .arena import CAPACITY, Arena, pause
+from .backlog import KillInBacklog
 from .clock import ClockAhead
+from .copies import Copies
 from .disk import FullSpoolDisk
 from .failover import Replicated
 from .outage import LedgerAway, LedgerAwayMinute
@@ -212,5 +214,7 @@ ALL: tuple[type[Scenario], ...] = (
     RollingRestart,
     ClockAhead,
     FullSpoolDisk,
+    Copies,
     LedgerAwayMinute,
+    KillInBacklog,
 )

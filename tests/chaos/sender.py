@@ -48,6 +48,9 @@ class Sender:
     rate: float = 200.0
     threads: int = 12
     path: str = "/webhooks/voucherify"
+    #: How many copies of each event are sent, all at once; and the types of the events, one after the other.
+    copies: int = 1
+    types: tuple[str, ...] = (*[JOINED] * 7, UPGRADED)
     accepted: list[Accepted] = field(default_factory=list)
     #: What came instead of a 202: the status, or "no answer".
     refused: Counter[str] = field(default_factory=Counter)
@@ -57,6 +60,8 @@ class Sender:
     _running: list[threading.Thread] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _began: float = 0.0
+    _ids: dict[int, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
         """Begin to send."""
@@ -89,10 +94,15 @@ class Sender:
             number = next(self._turn)
             if number >= self.count:
                 break
-            self._stop.wait(max(0.0, self._began + number / self.rate - time.monotonic()))
-            type = UPGRADED if number % 8 == 7 else JOINED
-            self._send(post, new_id("evcus_"), type)
+            event = number // self.copies
+            self._stop.wait(max(0.0, self._began + event * self.copies / self.rate - time.monotonic()))
+            self._send(post, self._id_of(event), self.types[event % len(self.types)])
         post.close()
+
+    def _id_of(self, event: int) -> str:
+        """One id for all copies of an event."""
+        with self._lock:
+            return self._ids.setdefault(event, new_id("evcus_"))
 
     def _send(self, post: _Post, event: str, type: str) -> None:
         body = json.dumps(envelope(type, sample_data(type), event_id=event)).encode()

@@ -197,7 +197,7 @@ def test_an_ordinary_drain_passes_suspects_over_and_has_them_seen_to(
     works: Works, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aside: list[str] = []
-    monkeypatch.setattr("worker.processing.see_to_suspects", aside.append)
+    monkeypatch.setattr("worker.processing.see_to_suspects", lambda _, lane: aside.append(lane))
     (first,) = works.record("done")
     fail_once(monkeypatch, works, "deliveries", when=lambda *_, **__: True, late=True)
     with pytest.raises(LedgerUnavailable):

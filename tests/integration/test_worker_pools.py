@@ -59,6 +59,19 @@ def test_a_warm_stop_of_prefork_leaves_nothing_held_and_nothing_done_twice(tmp_p
             assert len(works.effects(action)) == 60
 
 
+def test_jobs_that_take_long_use_the_threads_of_all_processes(tmp_path: Path) -> None:
+    # Given an action that may make 48 calls at once, and three processes, each with 16 threads for it
+    with Works(tmp_path, {"long": ("Scripted", "timeout = 60; concurrency = 48")}) as works:
+        works.begin("worker", "-c", "3")
+
+        # When there are as many calls, none of which ends
+        works.feed(*["hang"] * 48)
+
+        # Then all are made at once
+        wait_for(lambda: len(works.effects("long", "begin")) == 48)
+        assert len({mark.pid for mark in works.effects("long", "begin")}) == 3
+
+
 def test_with_half_the_actions_hanging_the_others_go_on(tmp_path: Path) -> None:
     # Given six actions at default settings, three of whose calls hang until their time-out
     quick = {f"quick{number}": ("Scripted", 'behaviour = "done"') for number in range(3)}

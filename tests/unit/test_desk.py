@@ -304,6 +304,20 @@ def test_a_job_past_its_time_out_and_grace_is_overdue_and_not_renewed(
     assert verdicts(desk, 1) == {"ev1": "done"}
 
 
+def test_a_bell_is_passed_on_now_and_then_and_not_by_a_process_that_ends(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = make()
+    assert [desk.may_pass_on() for _ in range(3)] == [True, False, False]
+
+    now = time.monotonic()
+    monkeypatch.setattr("worker.desk.time.monotonic", lambda: now + 5)
+    assert desk.may_pass_on()
+    monkeypatch.setattr("worker.desk.time.monotonic", lambda: now + 10)
+    desk.close()
+    assert not desk.may_pass_on()
+
+
 # --- pace
 
 

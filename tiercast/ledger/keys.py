@@ -16,6 +16,7 @@ milliseconds of the server's own clock unless a line says otherwise.
     held:<lane>             zset    member -> when its lease ends
     lease:<lane>            hash    member -> "<token> <due>" while it is held
     lapsed:<lane>           hash    member -> how many leases of it have ended
+    aside:<lane>            string  that a process has just been started to see to the lane's suspects; expires
     claim:<token>           string  members of that claim and when each may start, so that repeating it returns the
                                     same; expires
     limit:<name>            string  when the next vendor call may start (microseconds); expires

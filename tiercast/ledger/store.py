@@ -192,6 +192,15 @@ class Ledger:
         except redis.RedisError as error:
             raise _translate(error) from error
 
+    def may_see_to_suspects(self, lane: str, seconds: float) -> bool:
+        """Whether nobody else has begun to see to a lane's suspects within so many seconds; if so, the caller does."""
+        try:
+            return bool(self.client.set(self.key(f"aside:{lane}"), 1, nx=True, px=round(seconds * 1000)))
+        except redis.exceptions.OutOfMemoryError:
+            return True
+        except redis.RedisError as error:
+            raise _translate(error) from error
+
     def trim(self, most: int = 200) -> tuple[int, list[str]]:
         """Let go of up to `most` deliveries whose retention is over. Returns how many went, and lanes to ring for."""
         count, bells = self._run("trim", [most])

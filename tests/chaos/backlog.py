@@ -1,0 +1,105 @@
+"""The scenario of a worker that is killed with a hundred jobs in flight and five minutes of backlog behind them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tests.stack import wait_for
+from tiercast.ids import new_delivery_id
+from tiercast.ledger.model import JobState
+from tiercast.samples import envelope, sample_data
+
+from .arena import Arena
+from .audit import Row
+from .scenario import Scenario
+
+PROLONGED = "customer.loyalty.tier.prolonged"
+
+#: How many jobs are to be in flight, how many may be, and how many seconds each takes.
+_IN_FLIGHT = 100
+_CONCURRENCY = 7 * 16
+_SECONDS = 1.0
+
+#: Seconds of backlog.
+_BACKLOG = 300
+
+#: Seconds after the end of the lease within which what was in flight is to be settled.
+_WITHIN = 5.0
+
+_STEADY = f"""
+[actions.steady]
+kind = "tests.chaos.kinds:Effect"
+sink = "{{sink}}"
+seconds = {_SECONDS}
+concurrency = {_CONCURRENCY}
+
+[[rules]]
+on = "{PROLONGED}"
+do = ["steady"]
+"""
+
+
+class KillInBacklog(Scenario):
+    """Kill a worker with 100 jobs in flight and 300 s of backlog: those are settled within a lease and 5 s."""
+
+    name = "kill-in-backlog"
+    arena: ClassVar[Mapping[str, Any]] = {"lease": 30.0, "more": _STEADY}
+    is_long = True
+
+    def run(self, folder: Path, *, events: int, rate: float) -> Row:
+        with self.stage(folder, **self.arena) as arena:
+            _feed(arena, round((_BACKLOG + 40) * _CONCURRENCY / _SECONDS))
+            victim = arena.add_worker(concurrency=7)
+            wait_for(lambda: not arena.owes("deliveries/voucherify") and arena.held() >= _IN_FLIGHT, seconds=120)
+            arena.freeze(victim)
+            killed, jobs, backlog = time.monotonic(), arena.held_jobs(), arena.owes("jobs/steady")
+            arena.workers.remove(victim)
+            arena.stop(victim, signal.SIGKILL)
+            arena.add_worker(concurrency=4)
+            wait_for(lambda: not _open(arena, jobs), seconds=arena.lease + 60, every=0.1)
+            took = time.monotonic() - killed
+            return self._row(arena, jobs, backlog - len(jobs), took)
+
+    def _row(self, arena: Arena, jobs: list[str], backlog: int, took: float) -> Row:
+        effects = arena.sink.effects()
+        happened = [len(effects.get(job, ())) for job in jobs]
+        wait = backlog * _SECONDS / _CONCURRENCY
+        found = (
+            (f"settled only after {took:.1f} s", took > arena.lease + _WITHIN),
+            (f"{len(jobs)} jobs were in flight: the scenario shows nothing", len(jobs) < _IN_FLIGHT),
+            (f"{wait:.0f} s of backlog: the scenario shows nothing", wait < _BACKLOG),
+            ("jobs lost", 0 in happened),
+        )
+        return Row(
+            name=self.name,
+            accepted=len(jobs),
+            refused=0,
+            processed=len(jobs),
+            effects=sum(happened),
+            lost=happened.count(0),
+            outside=0,
+            inside=sum(max(0, count - 1) for count in happened),
+            bound=len(jobs),
+            seconds=took,
+            broken=tuple(text for text, is_so in found if is_so),
+            notes=(f"{len(jobs)} jobs in flight, {backlog} behind them ({wait:.0f} s); lease {arena.lease:.0f} s",),
+        )
+
+
+def _feed(arena: Arena, count: int) -> None:
+    """Have the ledger owe so many deliveries, as receivers record them."""
+    with arena.opened() as (ledger, _):
+        for start in range(0, count, 500):
+            bodies = (json.dumps(envelope(PROLONGED, sample_data(PROLONGED))).encode() for _ in range(500))
+            ledger.record([("voucherify", new_delivery_id(), body) for body in bodies][: count - start])
+
+
+def _open(arena: Arena, jobs: list[str]) -> int:
+    """How many of the jobs are not done."""
+    with arena.opened() as (_, reader):
+        return sum((info := reader.job(job)) is None or info.state is not JobState.DONE for job in jobs)
