@@ -284,5 +284,5 @@ def test_work_of_a_killed_worker_is_taken_up_within_a_lease(tmp_path: Path) -> N
             stack.stop("worker", signal.SIGKILL)
             web.default = lambda request: Answer()
             stack.start_worker("second")
-            wait_for(lambda: stack.states() == {"done": 3}, seconds=20)
+            wait_for(lambda: stack.states() == {"done": 3}, seconds=60)
             assert len({request.headers["webhook-id"] for request in web.requests}) == 1
