@@ -17,6 +17,7 @@ from collections.abc import Callable
 import structlog
 
 from tiercast.ledger import keys, open_ledger
+from tiercast.ledger.suspects import count_suspects
 from tiercast.logs import place
 
 log = structlog.get_logger()
@@ -54,7 +55,7 @@ def perform_all(lane: str, child: Callable[[], None]) -> None:
     try:
         while True:
             if time.monotonic() - began <= _GATHER:
-                for _ in range(min(ledger.suspects(lane), _MOST) - len(children)):
+                for _ in range(min(count_suspects(ledger, lane), _MOST) - len(children)):
                     children.add(_fork(child))
             if not children:
                 return

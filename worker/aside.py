@@ -21,6 +21,7 @@ import structlog
 
 from tiercast.errors import LedgerError
 from tiercast.ledger import Ledger
+from tiercast.ledger.suspects import may_see_to_suspects
 
 from .alone import perform_all, perform_some
 
@@ -55,7 +56,7 @@ def see_to_suspects(ledger: Ledger, lane: str) -> None:
     """
     with _lock:
         running = [process for process in _seeing_to.get(lane, []) if process.poll() is None]
-        if len(running) < _MOST and ledger.may_see_to_suspects(lane, _APART):
+        if len(running) < _MOST and may_see_to_suspects(ledger, lane, _APART):
             log.info("suspects.aside", lane=lane)
             running.append(start("suspects", lane))
         _seeing_to[lane] = running

@@ -185,22 +185,6 @@ class Ledger:
         bells, waiting, next_ms = self._run("due", list(lanes))
         return Due(_texts(bells), _texts(waiting), next_ms / 1000)
 
-    def suspects(self, lane: str) -> int:
-        """How many owed members of a lane have lost a lease."""
-        try:
-            return int(self.client.hlen(self.key(f"lapsed:{lane}")))
-        except redis.RedisError as error:
-            raise _translate(error) from error
-
-    def may_see_to_suspects(self, lane: str, seconds: float) -> bool:
-        """Whether nobody else has begun to see to a lane's suspects within so many seconds; if so, the caller does."""
-        try:
-            return bool(self.client.set(self.key(f"aside:{lane}"), 1, nx=True, px=round(seconds * 1000)))
-        except redis.exceptions.OutOfMemoryError:
-            return True
-        except redis.RedisError as error:
-            raise _translate(error) from error
-
     def trim(self, most: int = 200) -> tuple[int, list[str]]:
         """Let go of up to `most` deliveries whose retention is over. Returns how many went, and lanes to ring for."""
         count, bells = self._run("trim", [most])
