@@ -23,7 +23,7 @@ from tiercast.logs import place
 log = structlog.get_logger()
 
 #: The most processes side by side that one process aside forks.
-_MOST = 32
+_MOST = 48
 
 #: Seconds in which more are forked as more leases end: those of one dead worker end one after the other.
 _GATHER = 2.0
