@@ -265,7 +265,7 @@ class Desk:
         free = max(1, self._threads - self._busy)
         if self._bulk:
             # Few large calls: that is what a bulk call is for. Under a limit each has a start of its own reserved.
-            size = per_call if self.spec.limits else min(self._batch, self._pace.portion())
+            size = per_call if self.spec.limits else self._pace.portion()
             return [deque(jobs[i : i + size]) for i in range(0, len(jobs), size)]
         count = min(free, len(jobs), self._pace.threads(len(jobs)))
         return [deque(jobs[i::count]) for i in range(count)]

@@ -287,14 +287,19 @@ def test_a_process_that_ends_settles_what_runs_and_hands_back_the_rest(works: Wo
     assert works.states().total() == 30
 
 
-def test_a_process_does_not_end_in_the_midst_of_the_keepers_settling(
-    works: Works, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given a keeper whose round trip takes a while
+def have_one_done(works: Works) -> None:
+    """Perform one job to its end, and leave it to be settled."""
     works.record("slow")
     process(works.runtime, LANE)
     perform(works.runtime, "jobs/one")
     wait_for(lambda: works.one.running() == 0)
+
+
+def test_a_process_does_not_end_in_the_midst_of_the_keepers_settling(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a keeper whose round trip takes a while
+    have_one_done(works)
     call, under_way = works.runtime.ledger.jobs, threading.Event()
 
     def slowly(*args: Any, **options: Any) -> Any:
@@ -317,10 +322,7 @@ def test_a_process_that_ends_while_the_ledger_is_away_waits_for_it_within_its_gr
     works: Works, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a job that was done, and a ledger that is away for a moment
-    works.record("slow")
-    process(works.runtime, LANE)
-    perform(works.runtime, "jobs/one")
-    wait_for(lambda: works.one.running() == 0)
+    have_one_done(works)
     call, tries = works.runtime.ledger.jobs, []
 
     def away(*args: Any, **options: Any) -> Any:

@@ -211,8 +211,7 @@ end
 
 local lent, more, suspect = {}, 0, 0
 if request.claim then
-  local members
-  local _
+  local members, _
   members, _, more, suspect = take(lane, request.claim)
   lent = contents(members)
 end
