@@ -23,7 +23,7 @@ from tiercast.errors import LedgerError
 from tiercast.ledger import Ledger
 from tiercast.ledger.suspects import may_see_to_suspects
 
-from .alone import perform_all, perform_some
+from .alone import Gate, perform_all, perform_some
 
 log = structlog.get_logger()
 
@@ -107,13 +107,14 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _suspect() -> None:
+def _suspect(gate: Gate | None) -> None:
     """What each of the processes does that see to suspects."""
     _end_with_parent()
     lane = sys.argv[2]
     with _ledger_faults(lane):
         _begin()
-        perform_some(lane, _ending)
+        if gate is None or gate.wait():
+            perform_some(lane, _ending)
     _close()
 
 

@@ -19,6 +19,7 @@ from celery.worker import state
 from tiercast.bells import publisher, queue_of
 from tiercast.errors import LedgerError
 from tiercast.ledger import Ledger, open_ledger
+from tiercast.ledger.suspects import may_see_to_suspects
 from tiercast.ringer import BellRinger
 
 log = structlog.get_logger()
@@ -95,7 +96,7 @@ class Ticker:
         self._lanes = lanes
         self._own = own
         self._stop = stop
-        self._aside: dict[str, subprocess.Popen[bytes]] = {}
+        self._aside: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
         self._trim_at = time.monotonic() + random.uniform(1, _TRIM)  # noqa: S311 - spread, no secret
         self._away = False
 
@@ -123,22 +124,36 @@ class Ticker:
 
     def tick(self) -> float:
         """Ring for what is due; returns the seconds until the next look."""
+        self._aside = {which: process for which, process in self._aside.items() if process.poll() is None}
         due = self._ledger.due(self._lanes)
         self._ringer.ring(due.bells)
         if due.waiting and _is_deaf():
             self._drain_aside([lane for lane in due.waiting if lane in self._own])
+        for lane in due.lapsing:
+            self._expect_suspects(lane)
         if time.monotonic() >= self._trim_at:
             self._trim()
         return min(1.0, max(0.02, due.next_in))
 
     def _drain_aside(self, lanes: list[str]) -> None:
+        for lane in lanes:
+            if ("drain", lane) in self._aside:
+                continue
+            log.warning("timer.no_bell_heard", lane=lane, remedy="it is drained aside; look at the broker")
+            self._start_aside("drain", lane)
+
+    def _expect_suspects(self, lane: str) -> None:
+        """Have a process ready when a lease ends that nobody renews: its start takes the better part of a second."""
+        if lane not in self._own or ("suspects", lane) in self._aside:
+            return
+        if may_see_to_suspects(self._ledger, lane, self._ledger.soon):
+            log.info("suspects.expected", lane=lane)
+            self._start_aside("suspects", lane)
+
+    def _start_aside(self, what: str, lane: str) -> None:
         from .aside import start
 
-        for lane in lanes:
-            process = self._aside.get(lane)
-            if process is None or process.poll() is not None:
-                log.warning("timer.no_bell_heard", lane=lane, remedy="it is drained aside; look at the broker")
-                self._aside[lane] = start("drain", lane)
+        self._aside[what, lane] = start(what, lane)
 
     def _trim(self) -> None:
         """Let go of what has outlived its retention, in small steps so that nobody waits."""

@@ -201,6 +201,29 @@ class TestClaiming:
         clock.pass_(31)
         assert timed.due(["jobs/mail"]).bells == ["jobs/mail"]
 
+    def test_a_lease_that_nobody_renews_shows_before_it_ends(self, timed: Ledger, clock: Clock) -> None:
+        process(timed, "e1", PlannedJob(action="mail"), number=1)
+        (held,) = claim(timed)
+        clock.pass_(timed.lease - timed.soon - 1)
+        assert timed.due(["jobs/mail"]).lapsing == []
+        clock.pass_(1)
+        assert timed.due(["deliveries/voucherify", "jobs/mail"]).lapsing == ["jobs/mail"]
+        timed.renew("jobs/mail", [(held.key, held.token)])
+        assert timed.due(["jobs/mail"]).lapsing == []
+
+    def test_only_who_was_rung_for_in_vain_counts_as_waiting(self, timed: Ledger, clock: Clock) -> None:
+        # Given a lane that was at its cap for so long that what waits there has been due for a minute
+        for number in (1, 2):
+            process(timed, f"e{number}", PlannedJob(action="mail"), number=number)
+        assert len(claim(timed, n=1, cap=1)) == 1
+        clock.pass_(31)
+
+        # When its place is free, then the bell that is rung now may yet be heard
+        first = timed.due(["jobs/mail"])
+        assert (first.bells, first.waiting) == (["jobs/mail"], [])
+        clock.pass_(1.5)
+        assert timed.due(["jobs/mail"]).waiting == ["jobs/mail"]
+
     def test_bells_that_nobody_hears_are_rung_ever_more_rarely(self, timed: Ledger, clock: Clock) -> None:
         record(timed, 1)
         rung = []

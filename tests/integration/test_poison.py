@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import Counter
 from pathlib import Path
@@ -12,10 +13,13 @@ import pytest
 
 from tests.stack import wait_for
 from tests.working import Works, is_gone, once_each
-from tiercast.ledger import new_token
+from tiercast.ledger import Ledger, new_token
 from tiercast.ledger.model import Claim
 
 LEASE = {"TIERCAST_LEASE": "2"}
+
+#: Leases so long that three seconds before its end one counts as lost.
+_LONG_LEASE = {"TIERCAST_LEASE": "24"}
 
 
 @pytest.mark.parametrize("kind", ["Scripted", "Bulk"])
@@ -57,7 +61,37 @@ def test_a_delivery_that_killed_its_process_is_read_alone_and_the_others_go_on(t
 
         works.wait_until(done=10)
         assert once_each(works.effects("one"))
-        assert "suspects.aside" in works.log("worker")
+        assert {"suspects.aside", "suspects.expected"} & set(re.findall(r"suspects[.]\w+", works.log("worker")))
+
+
+def test_a_process_is_ready_when_a_lease_ends_that_nobody_renews(tmp_path: Path) -> None:
+    with Works(tmp_path, {"one": ("Scripted", "")}, env=_LONG_LEASE) as works, works.opened() as (ledger, _):
+        works.begin()
+        # Given a delivery that somebody held who was lost
+        _hold(works, ledger)
+
+        # Then a process is started for it before its lease ends, and reads it
+        wait_for(lambda: "suspects.expected" in works.log("worker"), seconds=30)
+        works.wait_until(done=1)
+        assert once_each(works.effects("one"))
+        assert works.log("worker").count("suspects.") == 1, "it was there in time: no other was started"
+
+
+def test_a_process_that_was_ready_in_vain_goes_home(tmp_path: Path) -> None:
+    with Works(tmp_path, {"one": ("Scripted", "")}, env=_LONG_LEASE) as works, works.opened() as (ledger, _):
+        works.begin()
+        # Given a process that waits for the end of a lease, with the one that it has forked
+        before = len(works.family())
+        held = _hold(works, ledger)
+        wait_for(lambda: len(works.family()) >= before + 2, seconds=30)
+
+        # When the lease is renewed after all
+        ledger.lease = 24
+        assert ledger.renew("deliveries/voucherify", [held]) == [True]
+
+        # Then they end, and have taken nothing
+        wait_for(lambda: len(works.family()) == before, seconds=15)
+        assert ledger.renew("deliveries/voucherify", [held]) == [True]
 
 
 def test_a_job_that_never_returns_costs_its_process_and_nothing_else(tmp_path: Path) -> None:
@@ -98,3 +132,11 @@ def test_a_process_aside_ends_when_its_worker_is_killed(tmp_path: Path) -> None:
 
         # Then none of the others is left
         wait_for(lambda: all(is_gone(process) for process in family), seconds=30)
+
+
+def _hold(works: Works, ledger: Ledger) -> tuple[str, str]:
+    """Have a delivery held for five seconds; returns its id and the token."""
+    ledger.lease = 5
+    works.feed("done", ring=False)
+    (held,) = ledger.deliveries("voucherify", claim=Claim(token=new_token(), n=1)).lent
+    return held.id, held.token

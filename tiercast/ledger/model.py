@@ -161,11 +161,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What the timer learns: lanes to ring for, those of them that waited long, seconds until more is due."""
+    """What the timer learns: lanes to ring for, those that were rung for in vain, seconds until more is due.
+
+    `lapsing` are lanes with a lease that ends soon: nobody renews it.
+    """
 
     bells: list[str]
     waiting: list[str]
     next_in: float
+    lapsing: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

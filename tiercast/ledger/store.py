@@ -83,6 +83,11 @@ class Ledger:
         self._repeats = repeats
         self._test_clock = test_clock
 
+    @property
+    def soon(self) -> float:
+        """Seconds before its end within which a lease counts as lost: whoever holds it would have renewed it."""
+        return self.lease / 8
+
     def key(self, name: str) -> str:
         """Put the prefix before a key's name (see keys.py)."""
         return self.prefix + name
@@ -182,8 +187,8 @@ class Ledger:
 
     def due(self, lanes: Sequence[str]) -> Due:
         """Which of these lanes have work that may start now? Takes their tickets: the caller rings."""
-        bells, waiting, next_ms = self._run("due", list(lanes))
-        return Due(_texts(bells), _texts(waiting), next_ms / 1000)
+        bells, waiting, next_ms, lapsing = self._run("due", [round(self.soon * 1000), *lanes])
+        return Due(_texts(bells), _texts(waiting), next_ms / 1000, _texts(lapsing))
 
     def trim(self, most: int = 200) -> tuple[int, list[str]]:
         """Let go of up to `most` deliveries whose retention is over. Returns how many went, and lanes to ring for."""

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import redis
 
 from .store import Ledger, _translate
 
 
-def count_suspects(ledger: Ledger, lane: str) -> int:
-    """How many owed members of a lane have lost a lease.
+class Suspects(NamedTuple):
+    """How many members of a lane have lost a lease and are owed; how many more leases end soon, renewed by nobody."""
+
+    lost: int
+    lapsing: int
+
+
+def count_suspects(ledger: Ledger, lane: str) -> Suspects:
+    """Count a lane's suspects. A lease that has ended counts even while no claim has looked at it.
 
     Raises:
         LedgerError: the ledger fails.
     """
     try:
-        return int(ledger.client.hlen(ledger.key(f"lapsed:{lane}")))
+        seconds, us = ledger.client.time()
+        now, held = seconds * 1000 + us // 1000, ledger.key(f"held:{lane}")
+        pipe = ledger.client.pipeline(transaction=False)
+        pipe.hlen(ledger.key(f"lapsed:{lane}"))
+        pipe.zcount(held, "-inf", now)
+        pipe.zcount(held, f"({now}", now + round(ledger.soon * 1000))
+        lapsed, ended, lapsing = pipe.execute()
+        return Suspects(lapsed + ended, lapsing)
     except redis.RedisError as error:
         raise _translate(error) from error
 
