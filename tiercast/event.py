@@ -153,10 +153,49 @@ def revive(body: bytes, *, id: str, type: str, at: str, created_us: int, source:
     Raises:
         ValueError: the body is not one that was read before.
     """
+    return Event(id=id, type=type, at=at, created_us=created_us, source=source, data=_stored_data(body))
+
+
+class StoredEvent(Event):
+    """As `revive` makes it, with a body that is parsed when `data` is first asked for: many a kind needs the id only.
+
+    `data` raises ValueError where the body is not one that was read before.
+    """
+
+    __slots__ = ("_body", "_data")
+
+    _body: bytes
+    _data: Json
+
+    def __init__(self, body: bytes, *, id: str, type: str, at: str, created_us: int, source: str) -> None:
+        put = object.__setattr__  # the event is frozen
+        put(self, "id", id)
+        put(self, "type", type)
+        put(self, "at", at)
+        put(self, "created_us", created_us)
+        put(self, "source", source)
+        put(self, "_body", body)
+
+    @property
+    def data(self) -> Json:
+        try:
+            return self._data
+        except AttributeError:
+            object.__setattr__(self, "_data", _stored_data(self._body))
+            return self._data
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what they tell, parsed or not."""
+        return isinstance(other, Event) and self.head() == other.head() and self.data == other.data
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _stored_data(body: bytes) -> Json:
     document = json.loads(json_text(body))
     if not isinstance(document, dict):
         raise ValueError("the body holds no object")
-    return Event(id=id, type=type, at=at, created_us=created_us, source=source, data=data_of(document))
+    return data_of(document)
 
 
 def iso_from_us(us: int) -> str:

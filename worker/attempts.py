@@ -13,7 +13,7 @@ import structlog
 
 from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unknown
 from tiercast.config.model import ActionSpec
-from tiercast.event import Event, revive
+from tiercast.event import Event, StoredEvent
 from tiercast.ledger.model import HeldJob, Outcome
 
 log = structlog.get_logger()
@@ -25,7 +25,7 @@ _MOST_TEXT = 500
 _LONGEST = 7 * 86400.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
     """An outcome, and how long the whole lane is to wait with it: (seconds, reason) or None."""
 
@@ -35,8 +35,10 @@ class Verdict:
 
 @lru_cache(maxsize=512)
 def _revived(body: bytes, id: str, type: str, at: str, created_us: int, source: str) -> Event:
-    """An event is parsed once for all its jobs that this process performs."""
-    return revive(body, id=id, type=type, at=at, created_us=created_us, source=source)
+    """An event is parsed at most once for all its jobs that this process performs."""
+    if not body:
+        raise ValueError("its body is gone")
+    return StoredEvent(body, id=id, type=type, at=at, created_us=created_us, source=source)
 
 
 def event_of(held: HeldJob) -> Event:
@@ -67,6 +69,8 @@ class Attempt:
         self._began = time.monotonic()
         try:
             event = event_of(self.held)
+            if not self._action.repeatable:
+                _ = event.data  # what is wrong with it must show before the effect could have happened
             options = self._spec.render(event)
         except (Skip, Permanent) as answer:
             if self._is_to_be_confirmed():

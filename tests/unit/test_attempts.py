@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +306,37 @@ def test_whatever_a_bulk_call_answers(
     monkeypatch.setattr(Unnamed, "answers", staticmethod(answers), raising=False)
 
     assert many(effects, held(number=1), held(number=2), cls=Unnamed) == {"ev1": expected, "ev2": expected}
+
+
+# --- the event
+
+
+def test_a_body_is_parsed_when_it_is_looked_at(effects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    loads = json.loads
+
+    def noted(text: str) -> Any:
+        parsed.append(text)
+        return loads(text)
+
+    monkeypatch.setattr("tiercast.event.json.loads", noted)
+    made = spec(Scripted, effects)
+    bare = replace(made, options=Options(Scripted.Options(), {"effects": str(effects), "behaviour": "done"}))
+
+    for number in range(3):
+        assert perform_one(bare, bare.make(), held(number=number)).outcome.verdict == "done"
+    assert parsed == []
+
+    # and once for all jobs of an event
+    job = held()
+    for action in "abc":
+        one(Scripted, effects, replace(job, key=f"voucherify:ev1:{action}"))
+    assert len(parsed) == 1
+
+
+@pytest.mark.parametrize(("body", "reason"), [(b"", "its body is gone"), (b"[]", "the body holds no object")])
+def test_a_body_that_cannot_be_read_again_is_no_unknown_outcome(effects: Path, body: bytes, reason: str) -> None:
+    outcome = one(Paying, effects, held(body=body)).outcome
+    assert (outcome.verdict, outcome.maybe) == ("later", None)
+    assert reason in str(outcome.text)
+    assert marks(effects, "begin") == []

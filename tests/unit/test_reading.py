@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 import worker.reading
-from tiercast.event import TIER_EVENTS, CustomerRefs, Event, customer_ids, iso_from_us, revive
+from tiercast.event import TIER_EVENTS, CustomerRefs, Event, StoredEvent, customer_ids, iso_from_us, revive
 from worker.reading import Preview, Read, Unreadable, read
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -544,6 +544,20 @@ def test_revive_refuses_what_was_never_read(body: bytes) -> None:
     head = good(raw("tier.joined.envelope")).event.head()
     with pytest.raises(ValueError):  # noqa: PT011 - several messages
         revive(body, **head)
+    with pytest.raises(ValueError):  # noqa: PT011
+        _ = StoredEvent(body, **head).data
+
+
+def test_a_stored_event_tells_what_it_told() -> None:
+    body = raw("tier.joined.envelope")
+    event = good(body).event
+    stored = StoredEvent(body, **event.head())
+    assert stored == event
+    assert event == stored
+    assert (stored.customer, stored.tier, stored.key) == (event.customer, event.tier, event.key)
+    assert stored.data is stored.data
+    assert stored != StoredEvent(body, **(event.head() | {"id": "another"}))
+    assert "Okafor" not in repr(stored)
 
 
 @pytest.mark.parametrize(

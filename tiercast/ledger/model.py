@@ -1,4 +1,7 @@
-"""What goes into the ledger and comes out of it, as values."""
+"""What goes into the ledger and comes out of it, as values.
+
+Those that are made for every event and job are not frozen: that would triple the cost of making one.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ class Claim:
     per_call: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HeldDelivery:
     """A delivery under our lease. `again` is 0, or what a replay asked for (1 missing jobs, 2 also done ones)."""
 
@@ -72,7 +75,7 @@ class HeldDelivery:
     lapses: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HeldJob:
     """A job under our lease, with the head and the raw body of its event.
 
@@ -111,7 +114,7 @@ class Turn(Generic[T]):
     suspect: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PlannedJob:
     """A job that an event leads to; `skipped` is the reason where nothing is to be done."""
 
@@ -122,7 +125,7 @@ class PlannedJob:
     skipped: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Plan:
     """What becomes of a held delivery. `customer` is the digest of its customer, then those of other names."""
 
@@ -139,7 +142,7 @@ class Plan:
     jobs: tuple[PlannedJob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Outcome:
     """What becomes of a held job.
 

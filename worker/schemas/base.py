@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from marshmallow import INCLUDE, Schema
+
+from .fields import Part
 
 
 class Tolerant(Schema):
@@ -10,3 +14,17 @@ class Tolerant(Schema):
 
     class Meta:
         unknown = INCLUDE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._whole = Part(self)
+
+    def load(self, data: Any) -> Any:  # type: ignore[override]
+        """Check an object, as a part of another is checked: marshmallow's own loading takes twice as long.
+
+        Its options (`many`, `partial`, `unknown`) are none of ours.
+
+        Raises:
+            ValidationError: as marshmallow's own, with the path of each fault.
+        """
+        return self._whole.check(data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, missing
@@ -206,6 +207,7 @@ def _check_of(field: fields.Field[Any]) -> Callable[[Any], Any]:
     return field.check
 
 
+@lru_cache(maxsize=1024)  # an event names one time several times, and events the same times of campaign and tier
 def microseconds(text: str) -> int | None:
     """A time in ISO 8601 as microseconds since 1970, exact; None where the text is no such time."""
     if not _TIME.fullmatch(text):
