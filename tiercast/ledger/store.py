@@ -168,12 +168,12 @@ class Ledger:
             request["wake"] = True
         if put_off:
             request["put_off"] = [round(put_off[0] * 1000), put_off[1]]
-        settled, bells, lent, more, suspect = self._run("jobs", [_json(request)], durable=bool(outcomes))
+        settled, bells, lent, more, suspect, now = self._run("jobs", [_json(request)], durable=bool(outcomes))
         token = claim.token if claim else ""
         return Turn(
             [(_text(job), "", "") for job in settled],
             _texts(bells),
-            [_held_job(row, token) for row in lent],
+            [_held_job(row, token, int(now)) for row in lent],
             bool(more),
             bool(suspect),
         )
@@ -300,7 +300,7 @@ def _plan(plan: Plan) -> dict[str, Any]:
     if plan.customer:
         request["c"] = plan.customer
     if plan.type:
-        request |= {"ty": plan.type, "e": plan.event_id, "at": plan.at, "us": plan.created_us, "f": plan.form}
+        request |= {"ty": plan.type, "e": plan.event_id, "at": plan.at, "us": str(plan.created_us), "f": plan.form}
     if plan.jobs:
         request["jobs"] = [
             {
@@ -330,28 +330,31 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         request["m"] = int(outcome.maybe)
     if outcome.duration is not None:
         request["du"] = round(outcome.duration * 1000)
-        request["st"] = round((outcome.duration if outcome.started is None else outcome.started) * 1000)
+        if outcome.started is not None:
+            request["st"] = round(outcome.started * 1000)
     return request
 
 
-def _held_job(row: list[bytes], token: str) -> HeldJob:
-    key, n, before, maybe, lapses, delay, delivery, event, kind, at, created, source, form, once, body, since = row
+def _held_job(row: list[Any], token: str, now: int) -> HeldJob:
+    key, lapses, delay, job, told, body = row
+    n, before, maybe, delivery, once, since = job
+    event, kind, at, created, source, form = told
     return HeldJob(
         key=_text(key),
         token=token,
         attempts=int(n),
-        tries=int(n) - int(before),
+        tries=int(n) - int(before or 0),
         maybe=maybe == b"1",
         lapses=int(lapses),
         delay=int(delay) / 1000,
         delivery=_text(delivery),
-        event_id=_text(event),
-        type=_text(kind),
-        at=_text(at),
-        created_us=int(created),
-        source=_text(source),
-        form=_text(form),
-        once=_text(once) or None,
-        body=body,
-        since=int(since) / 1000 if since else None,
+        event_id=_text(event or b""),
+        type=_text(kind or b""),
+        at=_text(at or b""),
+        created_us=int(created or 0),
+        source=_text(source or b""),
+        form=_text(form or b""),
+        once=_text(once) if once else None,
+        body=body or b"",
+        since=(now - int(since)) / 1000 if since else None,
     )

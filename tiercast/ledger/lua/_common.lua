@@ -23,7 +23,7 @@ local T = math.floor(T_US / 1000)
 
 local function int(number) return string.format('%.0f', number) end
 
-local NOW = int(T)  -- as commands take it
+local NOW, MARK_MS = int(T), int(MARK)  -- as commands take them
 
 local bells = {}
 
@@ -55,6 +55,14 @@ local function call_many(command, key, values)
   end
 end
 
+-- Whether any of so many keys is there.
+local function any_exists(names)
+  for i = 1, #names, 4000 do
+    if call('EXISTS', unpack(names, i, math.min(i + 3999, #names))) > 0 then return true end
+  end
+  return false
+end
+
 -- The values of any number of keys, false for each that is not there.
 local function get_many(names)
   local values = {}
@@ -75,7 +83,7 @@ local function owe(lane, member, at)
     pairs_of = {}
     owed[lane] = pairs_of
   end
-  pairs_of[#pairs_of + 1] = int(at or T)
+  pairs_of[#pairs_of + 1] = at and int(at) or NOW
   pairs_of[#pairs_of + 1] = member
 end
 

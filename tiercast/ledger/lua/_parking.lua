@@ -40,8 +40,17 @@ local function count_family(delivery, open, bad)
   family[2] = family[2] + bad
 end
 
+-- How many of a family's jobs are open, where all that is known of it is that some are: then the caller writes it.
+local function take_open(delivery)
+  local family = families[delivery]
+  if not family or family[1] <= 0 or family[2] ~= 0 then return nil end
+  families[delivery] = nil
+  return family[1]
+end
+
 -- With no job open, and nobody about to replay it, a family leaves when its retention is over.
 local function flush_families()
+  local leaving_at = {}
   for delivery, family in pairs(families) do
     local key = P .. 'd:' .. delivery
     if family[2] ~= 0 then call('HINCRBY', key, 'x', family[2]) end
@@ -54,10 +63,12 @@ local function flush_families()
         call('ZREM', P .. 'trim', delivery)
       else
         local is_bad = tonumber(f[1] or 0) > 0 or f[2] == 'quarantined'
-        call('ZADD', P .. 'trim', int(T + (is_bad and KEEP_DEAD or KEEP)), delivery)
+        leaving_at[#leaving_at + 1] = int(T + (is_bad and KEEP_DEAD or KEEP))
+        leaving_at[#leaving_at + 1] = delivery
       end
     end
   end
+  call_many('ZADD', P .. 'trim', leaving_at)
   families = {}
 end
 

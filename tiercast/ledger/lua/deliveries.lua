@@ -2,7 +2,7 @@
 -- Settle deliveries with what was read in them (plan), then claim the next, in one step.
 -- Keys: all of _common, _parking and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone.
 -- ARGV[1]: {lane, source, keep, keep_dead, plans: [...], claim: {...} or absent}; a plan is
---   {k delivery, t token, o processed|ignored|test|quarantined|back, r reason, e event id, ty type, at, us created,
+--   {k delivery, t token, o processed|ignored|test|quarantined|back, r reason, e event id, ty type, at, us created (text),
 --    f form, c [customer digest, digests of aliases ...], jobs: [{a action, og, cg, s skipped or absent, r, u}],
 --    w ms until a delivery handed back is due}.
 -- Returns {[[delivery, state, first or empty], ...], bells, [[delivery, body, again, ended leases], ...], more,
@@ -15,14 +15,15 @@ local request = cjson.decode(ARGV[1])
 local lane, source = request.lane, request.source
 KEEP, KEEP_DEAD = request.keep, request.keep_dead
 
+-- When a delivery arrived, as commands take it.
 local function received(delivery)
-  return tonumber(string.sub(delivery, 1, 8) .. string.sub(delivery, 10, 13), 16) or T
+  return int(tonumber(string.sub(delivery, 1, 8) .. string.sub(delivery, 10, 13), 16) or T)
 end
 
-local function index(delivery, plan)
+local function index(delivery, plan, at)
   local customer = plan.c and plan.c[1]
   if not customer then return end
-  call('ZADD', P .. 'cust:' .. customer, int(received(delivery)), delivery)
+  call('ZADD', P .. 'cust:' .. customer, at, delivery)
   for i = 2, #plan.c do call('SADD', P .. 'alias:' .. plan.c[i], customer) end
 end
 
@@ -38,25 +39,27 @@ local function settle_delivery(delivery, state, plan, before, fields)
   else
     fresh[delivery] = true
   end
-  local set = fields or {}
+  local set, at = fields or {}, received(delivery)
   local function add(name, value)
     set[#set + 1] = name
     set[#set + 1] = value
   end
+  local open = fresh[delivery] and take_open(delivery)
+  if open then add('o', open) end
   add('s', state)
   add('src', source)
   add('z', NOW)
   for _, name in ipairs({ 'ty', 'e', 'at', 'us', 'f', 'r' }) do
     local value = plan[name]
-    if value and value ~= '' then add(name, type(value) == 'number' and int(value) or value) end
+    if value and value ~= '' then add(name, value) end
   end
   if plan.c and #plan.c > 0 then add('c', table.concat(plan.c, ' ')) end
   call('HSET', key, unpack(set))
   local index_pairs = indexed[state] or {}
   indexed[state] = index_pairs
-  index_pairs[#index_pairs + 1] = int(received(delivery))
+  index_pairs[#index_pairs + 1] = at
   index_pairs[#index_pairs + 1] = delivery
-  index(delivery, plan)
+  index(delivery, plan, at)
   if state ~= 'processed' then count_family(delivery, 0, 0) end
 end
 
@@ -71,7 +74,7 @@ local function add_job(delivery, plan, job, key)
     set[#set + 1] = name
     set[#set + 1] = value
   end
-  if job.og or job.cg then add('us', int(plan.us)) end
+  if job.og or job.cg then add('us', plan.us) end
   if job.og then add('og', job.og) end
   if job.cg then add('cg', job.cg) end
   if job.u then add('u', 1) end
@@ -89,8 +92,8 @@ end
 
 -- The key under which an action is (still) owed for an event; nil where a job stands already.
 -- `again` is what the operator asked for: 1 what is missing, 2 also what is done.
-local function job_key(plan, job, again)
-  local key = source .. ':' .. plan.e .. ':' .. job.a
+local function job_key(job, again)
+  local key = job.key
   local state = call('HGET', P .. 'j:' .. key, 's')
   if not state then return key, job.a end
   if again ~= '2' then return nil end
@@ -104,18 +107,28 @@ local function job_key(plan, job, again)
   return key .. ':r' .. round, job.a .. ':r' .. round
 end
 
--- The jobs of a plan that are to be added, as {job, key, name}: as a rule all, which one look tells.
-local function missing_jobs(plan, again)
-  local jobs, keys, added = plan.jobs or {}, {}, {}
-  for i, job in ipairs(jobs) do keys[i] = P .. 'j:' .. source .. ':' .. plan.e .. ':' .. job.a end
-  local all = #keys > 0 and call('EXISTS', unpack(keys)) == 0
-  for _, job in ipairs(jobs) do
-    local key, name
-    if all then
-      key, name = source .. ':' .. plan.e .. ':' .. job.a, job.a
-    else
-      key, name = job_key(plan, job, again)
+-- Whether any delivery of this request is on record already (a replay), and whether any job that its plans ask for
+-- stands: hardly ever, so asked of all at once.
+local any_known, any_stands
+
+local function look_around(plans)
+  local deliveries, jobs = {}, {}
+  for i, plan in ipairs(plans) do
+    deliveries[i] = P .. 'd:' .. plan.k
+    for _, job in ipairs(plan.jobs or {}) do
+      job.key = source .. ':' .. plan.e .. ':' .. job.a
+      jobs[#jobs + 1] = P .. 'j:' .. job.key
     end
+  end
+  any_known, any_stands = any_exists(deliveries), any_exists(jobs)
+end
+
+-- The jobs of a plan that are to be added, as {job, key, name}: all of them where none stands.
+local function missing_jobs(plan, again, none_stands)
+  local added = {}
+  for _, job in ipairs(plan.jobs or {}) do
+    local key, name = job.key, job.a
+    if not none_stands then key, name = job_key(job, again) end
     if key then added[#added + 1] = { job, key, name } end
   end
   return added
@@ -124,18 +137,21 @@ end
 -- Record the event with all its jobs; on a replay, with those that are missing.
 local function process(delivery, plan, before)
   local mark = P .. 'm:' .. source .. ':' .. plan.e
-  local first = call('SET', mark, delivery, 'NX', 'GET', 'PX', int(MARK))
+  local first = call('SET', mark, delivery, 'NX', 'GET', 'PX', MARK_MS)
   if first and first ~= delivery and not before.jobs then
-    call('PEXPIRE', mark, int(MARK))
+    call('PEXPIRE', mark, MARK_MS)
     settle_delivery(delivery, 'duplicate', plan, before, { 'first', first })
     return 'duplicate', first
   end
-  if first then call('SET', mark, delivery, 'PX', int(MARK)) end
-  local names, added = before.jobs, missing_jobs(plan, before.again)
-  for _, one in ipairs(added) do names = names and (names .. ' ' .. one[3]) or one[3] end
-  settle_delivery(delivery, 'processed', plan, before, names and { 'j', names })
-  for _, one in ipairs(added) do add_job(delivery, plan, one[1], one[2]) end
+  if first then call('SET', mark, delivery, 'PX', MARK_MS) end
+  -- Where the mark is new, no plan before this one in the request has added a job of the event.
+  local names, added = before.jobs, missing_jobs(plan, before.again, not first and not any_stands)
+  for _, one in ipairs(added) do
+    names = names and (names .. ' ' .. one[3]) or one[3]
+    add_job(delivery, plan, one[1], one[2])
+  end
   count_family(delivery, 0, 0)
+  settle_delivery(delivery, 'processed', plan, before, names and { 'j', names })
   return 'processed', ''
 end
 
@@ -145,7 +161,7 @@ local any_gone = call('EXISTS', P .. 'gone') == 1
 local function is_forgotten(plan)
   if not any_gone or not plan.c or not plan.c[1] then return false end
   for i, at in ipairs(call('HMGET', P .. 'gone', unpack(plan.c))) do
-    if at and (i == 1 or plan.us <= tonumber(at) * 1000) then return true end
+    if at and (i == 1 or tonumber(plan.us) <= tonumber(at) * 1000) then return true end
   end
   return false
 end
@@ -157,6 +173,7 @@ local function drop_forgotten(delivery, plan, before)
 end
 
 local function look_up_delivery(delivery)
+  if not any_known then return {} end
   local f = call('HMGET', P .. 'd:' .. delivery, 's', 'again', 'j')
   return { state = f[1], again = f[2], jobs = f[3] }
 end
@@ -179,6 +196,7 @@ end
 lapse = function(_, delivery, count)
   if count < ENDED then return true end
   local reason = 'poison: ' .. count .. ' leases ended while it was being read'
+  any_known = true
   settle_delivery(delivery, 'quarantined', { r = reason }, look_up_delivery(delivery))
   return false
 end
@@ -190,10 +208,7 @@ local function contents(deliveries)
     bodies[i], records[i] = P .. 'b:' .. delivery, P .. 'd:' .. delivery
   end
   bodies = get_many(bodies)
-  local any = false
-  for i = 1, #records, 4000 do
-    any = any or call('EXISTS', unpack(records, i, math.min(i + 3999, #records))) > 0
-  end
+  local any = any_exists(records)
   for i, delivery in ipairs(deliveries) do
     local again = any and call('HGET', records[i], 'again') or '0'
     rows[i] = { delivery, bodies[i] or '', again, lapses_of(lane, delivery) }
@@ -204,6 +219,7 @@ end
 local settled, leaving_deliveries = {}, {}
 for i, plan in ipairs(request.plans or {}) do leaving_deliveries[i] = plan.k end
 look_up_leases(lane, leaving_deliveries)
+look_around(request.plans or {})
 for _, plan in ipairs(request.plans or {}) do
   local state, first = settle(plan)
   if state then settled[#settled + 1] = { plan.k, state, first } end

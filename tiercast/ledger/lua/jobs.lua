@@ -4,10 +4,10 @@
 -- ARGV[1]: {lane, keep, keep_dead, settle: [...], claim: {...} or absent, put_off: {ms, reason} or absent,
 --   wake: true where no drain of the caller will claim next}; an
 --   outcome is {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
---    m 1 effect possible | 0 known not to be, st started ms before now, du duration ms}.
--- Returns {[settled job, ...], bells, [[job, attempts, attempts before retry, maybe, ended leases, delay,
---   delivery, event id, type, at, created, source, form, once digest, body, ms since an effect became possible or
---   empty], ...], more, suspect}.
+--    m 1 effect possible | 0 known not to be, st started ms before now (as a rule du), du duration ms}.
+-- Returns {[settled job, ...], bells, [[job, ended leases, delay, [attempts, attempts before retry, maybe, delivery,
+--   once digest, ms when an effect became possible], [event id, type, at, created, source, form], body], ...], more,
+--   suspect, now in ms}; what is not there is null.
 --COMMON
 --PARKING
 --CLAIM
@@ -66,11 +66,7 @@ local function contents(jobs, delays)
   for i, job in ipairs(jobs) do
     local f = of_jobs[i]
     local d = call('HMGET', P .. 'd:' .. f[4], 'e', 'ty', 'at', 'us', 'src', 'f')
-    rows[i] = {
-      job, f[1], f[2] or '0', f[3] or '0', lapses_of(lane, job), delays[i] or '0',
-      f[4], d[1] or '', d[2] or '', d[3] or '', d[4] or '0', d[5] or '', d[6] or '', f[5] or '',
-      bodies[i] or '', f[6] and int(T - tonumber(f[6])) or '',
-    }
+    rows[i] = { job, lapses_of(lane, job), delays[i] or '0', f, d, bodies[i] }
   end
   return rows
 end
@@ -96,4 +92,4 @@ elseif #settled > 0 then
 end
 flush_families()
 ring_woken()
-return { settled, bells, lent, more, suspect }
+return { settled, bells, lent, more, suspect, NOW }
