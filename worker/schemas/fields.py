@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, missing
+from marshmallow import Schema, ValidationError, fields
 
 from tiercast.event import MAX_ID
 
@@ -62,10 +62,6 @@ class _Checked(fields.Field[Any]):
     def check(self, value: Any) -> Any:
         """Return what the value loads as; raise ValidationError where it is of another type."""
         raise NotImplementedError
-
-    def deserialize(self, value: Any, attr: Any = None, data: Any = None, **kwargs: Any) -> Any:  # noqa: ARG002
-        """Check; without marshmallow's hooks and validators, which our schemas do not have and which cost more."""
-        return value if value is None or value is missing else self.check(value)
 
 
 class Text(_Checked):
