@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import click
 
 from ..event import Event, Json, customer_ids, revive
+from ..ledger import keys
 from ..ledger.model import DeliveryInfo, JobInfo
-from ..ledger.reading import Filter, Reader, action_of
+from ..ledger.reading import Filter, Reader
 from .times import Moment
 
 T = TypeVar("T")
@@ -142,7 +143,7 @@ def _chosen(which: Filter, found: FoundDelivery | FoundJob) -> bool:
     info = found.info if isinstance(found, FoundDelivery) else found.delivery
     if which.type is not None and not (info and _is_like(info.type, which.type)):
         return False
-    if which.action is not None and not (info and which.action in {action_of(job) for job in info.jobs}):
+    if which.action is not None and not (info and which.action in {keys.parts_of(job)[2] for job in info.jobs}):
         return False
     if which.campaign is None and which.tier is None:
         return True

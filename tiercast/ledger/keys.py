@@ -22,8 +22,9 @@ milliseconds of the server's own clock unless a line says otherwise.
     limit:<name>            string  when the next vendor call may start (microseconds); expires
 
     b:<delivery>            string  the raw body, byte for byte
-    d:<delivery>            hash    what became of it: s state, src source, e event id, t type, at, us created
-                                    (microseconds), form, r reason or note, f first delivery of a duplicate,
+    d:<delivery>            hash    what became of it: s state, src source, e event id, h head of its event: "<created>
+                                    <at> <form> <type>" (microseconds; empty what is not known), r reason or note,
+                                    first delivery of a duplicate,
                                     j its jobs (`<action>` or `<action>:r2`, space separated), o jobs not settled,
                                     x jobs dead or uncertain, c digests of its customer, z when it settled,
                                     again (1: a replay adds what is missing, 2: it also does again what is done)
@@ -54,7 +55,7 @@ milliseconds of the server's own clock unless a line says otherwise.
 from __future__ import annotations
 
 #: Version of the layout above; a process refuses a ledger that carries another.
-LAYOUT = "1"
+LAYOUT = "2"
 
 DELIVERIES = "deliveries/"
 JOBS = "jobs/"
@@ -73,3 +74,23 @@ def jobs_lane(action: str) -> str:
 def job_key(source: str, event_id: str, action: str) -> str:
     """Name a job: `<source>:<event id>:<action>`; an event id may hold colons, the other two never do."""
     return f"{source}:{event_id}:{action}"
+
+
+def parts_of(job: str) -> tuple[str, str, str]:
+    """Source, event id and action of a job's key, be it of a round that an operator asked for (`...:r2`)."""
+    head, _, action = job.rpartition(":")
+    if action[:1] == "r" and action[1:].isdigit():
+        head, _, action = head.rpartition(":")
+    source, _, event_id = head.partition(":")
+    return source, event_id, action
+
+
+def event_head(created_us: int, at: str, form: str, type: str) -> str:
+    """What is kept of an event beside its body, as one text."""
+    return f"{created_us} {at} {form} {type}"
+
+
+def parts_of_head(head: str | None) -> tuple[int, str, str, str]:
+    """When the event was created (microseconds), `at`, form and type; empty what is not known."""
+    created, at, form, type = head.split(" ", 3) if head else ("0", "", "", "")
+    return int(created), at, form, type

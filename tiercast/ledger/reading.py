@@ -186,20 +186,21 @@ class Reader:
                 state=DeliveryState.QUEUED,
                 received_ms=_received(delivery),
             )
+        created_us, at, form, kind = keys.parts_of_head(f.get("h"))
         return DeliveryInfo(
             id=delivery,
             source=f["src"],
             state=DeliveryState.QUEUED if "again" in f else DeliveryState(f["s"]),
             received_ms=_received(delivery),
             event_id=f.get("e"),
-            type=f.get("ty"),
-            at=f.get("at"),
+            type=kind or None,
+            at=at or None,
             reason=f.get("r"),
             first=f.get("first"),
             jobs=tuple(keys.job_key(f["src"], f.get("e", ""), name) for name in f.get("j", "").split()),
             settled_ms=int(f["z"]),
-            form=f.get("f"),
-            created_us=int(f.get("us", 0)),
+            form=form or None,
+            created_us=created_us,
         )
 
     def _source_of_queued(self, delivery: str) -> str:
@@ -256,7 +257,7 @@ class Reader:
         while page := list(islice(iterator, _PAGE)):
             pipe = self._client.pipeline(transaction=False)
             for key in page:
-                lane = keys.jobs_lane(action_of(key))
+                lane = keys.jobs_lane(keys.parts_of(key)[2])
                 pipe.hgetall(self._key(f"j:{key}"))
                 pipe.zscore(self._key(f"due:{lane}"), key)
                 pipe.hexists(self._key(f"lease:{lane}"), key)
@@ -268,14 +269,6 @@ class Reader:
 
     def _key(self, name: str) -> str:
         return self._ledger.key(name)
-
-
-def action_of(job: str) -> str:
-    """Name the action of a job's key."""
-    head, _, last = job.rpartition(":")
-    if last[:1] == "r" and last[1:].isdigit():
-        return head.rpartition(":")[2]
-    return last
 
 
 def _received(delivery: str) -> int:
@@ -311,15 +304,14 @@ def _job_matches(job: JobInfo, which: Filter) -> bool:
 
 def _job_info(key: str, fields: dict[bytes, bytes], due: float | None, held: bool) -> JobInfo:
     f = {name.decode(): value.decode() for name, value in fields.items()}
-    action = action_of(key)
-    source, _, rest = key.partition(":")
+    source, event_id, action = keys.parts_of(key)
     return JobInfo(
         key=key,
         action=action,
         state=JobState(f["s"]),
         attempts=int(f["n"]),
         delivery=f["d"],
-        event_id=rest.rsplit(f":{action}", 1)[0],
+        event_id=event_id,
         source=source,
         text=f.get("r"),
         changed_ms=int(f["z"]),

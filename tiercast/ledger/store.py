@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
-from . import keys, scripts
+from . import keys, rows, scripts
 from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Turn
 from .wire import ask
 
@@ -129,7 +129,7 @@ class Ledger:
         `Turn.settled` holds (delivery, state, first delivery of a duplicate).
         """
         request = self._request(keys.deliveries_lane(source), claim)
-        request |= {"source": source, "plans": [_plan(plan) for plan in plans]}
+        request |= {"source": source, "plans": [rows.plan(plan) for plan in plans]}
         settled, bells, lent, more, suspect = self._run("deliveries", [_json(request)], durable=bool(plans))
         token = claim.token if claim else ""
         return Turn(
@@ -163,7 +163,7 @@ class Ledger:
         `put_off` holds the whole lane for so many seconds, with the reason; `wake` says that no drain is at work
         here, so what is due needs a bell. `Turn.settled` holds (job, "", "").
         """
-        request = self._request(lane, claim) | {"settle": [_outcome(outcome) for outcome in outcomes]}
+        request = self._request(lane, claim) | {"settle": [rows.outcome(outcome) for outcome in outcomes]}
         if wake:
             request["wake"] = True
         if put_off:
@@ -173,7 +173,7 @@ class Ledger:
         return Turn(
             [(_text(job), "", "") for job in settled],
             _texts(bells),
-            [_held_job(row, token, int(now)) for row in lent],
+            [rows.held_job(row, token, int(now)) for row in lent],
             bool(more),
             bool(suspect),
         )
@@ -293,68 +293,3 @@ def _text(value: bytes) -> str:
 
 def _texts(values: Iterable[bytes]) -> list[str]:
     return [value.decode() for value in values]
-
-
-def _plan(plan: Plan) -> dict[str, Any]:
-    request: dict[str, Any] = {"k": plan.delivery, "t": plan.token, "o": str(plan.state), "r": plan.reason}
-    if plan.customer:
-        request["c"] = plan.customer
-    if plan.type:
-        request |= {"ty": plan.type, "e": plan.event_id, "at": plan.at, "us": str(plan.created_us), "f": plan.form}
-    if plan.jobs:
-        request["jobs"] = [
-            {
-                name: value
-                for name, value in (
-                    ("a", job.action),
-                    ("og", job.order),
-                    ("cg", job.once),
-                    ("u", 1 if job.unordered else None),
-                    ("s", "skipped" if job.skipped else None),
-                    ("r", job.skipped),
-                )
-                if value is not None
-            }
-            for job in plan.jobs
-        ]
-    return request
-
-
-def _outcome(outcome: Outcome) -> dict[str, Any]:
-    request: dict[str, Any] = {"k": outcome.job, "t": outcome.token, "o": outcome.verdict}
-    if outcome.text:
-        request["r"] = outcome.text
-    if outcome.wait is not None:
-        request["w"] = max(0, round(outcome.wait * 1000))
-    if outcome.maybe is not None:
-        request["m"] = int(outcome.maybe)
-    if outcome.duration is not None:
-        request["du"] = round(outcome.duration * 1000)
-        if outcome.started is not None:
-            request["st"] = round(outcome.started * 1000)
-    return request
-
-
-def _held_job(row: list[Any], token: str, now: int) -> HeldJob:
-    key, lapses, delay, job, told, body = row
-    n, before, maybe, delivery, once, since = job
-    event, kind, at, created, source, form = told
-    return HeldJob(
-        key=_text(key),
-        token=token,
-        attempts=int(n),
-        tries=int(n) - int(before or 0),
-        maybe=maybe == b"1",
-        lapses=int(lapses),
-        delay=int(delay) / 1000,
-        delivery=_text(delivery),
-        event_id=_text(event or b""),
-        type=_text(kind or b""),
-        at=_text(at or b""),
-        created_us=int(created or 0),
-        source=_text(source or b""),
-        form=_text(form or b""),
-        once=_text(once) if once else None,
-        body=body or b"",
-        since=(now - int(since)) / 1000 if since else None,
-    )

@@ -72,15 +72,11 @@ local function flush_families()
   families = {}
 end
 
--- What is on record of a job that moves: state, delivery, reason, attempts, whether an effect is possible, and its
--- groups: order, once (with its digest), arrival and created.
+-- What is on record of a job that moves, by position: a table with names costs more than reading it.
+local STATE, DELIVERY, REASON, TRIES, MAYBE, ORDER, ONCE, CREATED = 1, 2, 3, 4, 5, 6, 7, 8
+
 local function look_up(job)
-  local f = call('HMGET', P .. 'j:' .. job, 's', 'd', 'r', 'n', 'm', 'og', 'cg', 'us')
-  return {
-    state = f[1], delivery = f[2], reason = f[3], n = f[4], maybe = f[5] == '1',
-    order = f[6] and order_key(action_of(job), f[6]), once = f[7] and once_key(action_of(job), f[7]), digest = f[7],
-    arrival = f[2], created = tonumber(f[8] or 0),
-  }
+  return call('HMGET', P .. 'j:' .. job, 's', 'd', 'r', 'n', 'm', 'og', 'cg', 'us')
 end
 
 -- Move a job to a state; `about` is what was looked up of it (of a new one its delivery), `more` are further fields
@@ -88,29 +84,26 @@ end
 local function set_state(job, state, reason, about, more)
   local key = P .. 'j:' .. job
   about = about or look_up(job)
-  local old = about.state
+  local old = about[STATE]
   if old and INDEXED[old] then call('ZREM', P .. 'ix:j:' .. old, job) end
   if INDEXED[state] then call('ZADD', P .. 'ix:j:' .. state, NOW, job) end
-  local set = more or {}
-  set[#set + 1] = 's'
-  set[#set + 1] = state
-  set[#set + 1] = 'z'
-  set[#set + 1] = NOW
   if reason then
-    set[#set + 1] = 'r'
-    set[#set + 1] = reason
-  elseif about.reason then
-    call('HDEL', key, 'r')
+    call('HSET', key, 's', state, 'z', NOW, 'r', reason, unpack(more or {}))
+  else
+    if about[REASON] then call('HDEL', key, 'r') end
+    call('HSET', key, 's', state, 'z', NOW, unpack(more or {}))
   end
-  call('HSET', key, unpack(set))
   local open = (SETTLED[state] and 0 or 1) - ((old and not SETTLED[old]) and 1 or 0)
   local bad = (BAD[state] and 1 or 0) - ((old and BAD[old]) and 1 or 0)
-  count_family(about.delivery, open, bad)
+  count_family(about[DELIVERY], open, bad)
 end
 
-local function groups_of(job)
-  local about = look_up(job)
-  return about.order, about.once, about.arrival, about.created, about.digest
+-- The groups of a job (order, once), its arrival, when it was created, and the digest of its once group.
+local function groups_of(job, about)
+  about = about or look_up(job)
+  local order, digest = about[ORDER], about[ONCE]
+  return order and order_key(action_of(job), order), digest and once_key(action_of(job), digest), about[DELIVERY],
+    tonumber(about[CREATED] or 0), digest
 end
 
 local function place_free(group, job)
@@ -247,19 +240,19 @@ end
 -- once place and bars older ones of its order group, until an operator decides.
 local function finish(job, state, reason, maybe, about, more)
   about = about or look_up(job)
-  local order, once = about.order, about.once
   local keeps = (state == 'dead' and maybe) or state == 'uncertain'
   set_state(job, state, reason, about, more)
-  if not (order or once) then return end
+  if not (about[ORDER] or about[ONCE]) then return end
+  local order, once, arrival, created, digest = groups_of(job, about)
   if state == 'done' then
-    if order then done_in_order(order, job, about.created, about.arrival) end
-    if once then done_once(once, about.digest, job) end
+    if order then done_in_order(order, job, created, arrival) end
+    if once then done_once(once, digest, job) end
   end
   if keeps then
     if order and call('GET', P .. 's:' .. order) == job then call('DEL', P .. 's:' .. order) end
   else
-    leave(order, job, about.arrival)
-    leave(once, job, about.arrival)
+    leave(order, job, arrival)
+    leave(once, job, arrival)
   end
   if order then advance_order(order) end
   if once and not keeps then advance_once(once) end
@@ -268,8 +261,6 @@ end
 -- The fields of an attempt, to be written with the job's others: n and a<n>.
 local function attempt_fields(job, n, started, duration, outcome, error)
   if n > ATTEMPTS then call('HDEL', P .. 'j:' .. job, 'a' .. (n - ATTEMPTS)) end
-  return {
-    'n', n, 'a' .. n,
-    started .. ' ' .. duration .. ' ' .. outcome .. (error and (' ' .. error) or ''),
-  }
+  local told = started .. ' ' .. duration .. ' ' .. outcome
+  return { 'n', n, 'a' .. n, error and told .. ' ' .. error or told }
 end

@@ -2,9 +2,9 @@
 -- Settle deliveries with what was read in them (plan), then claim the next, in one step.
 -- Keys: all of _common, _parking and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone.
 -- ARGV[1]: {lane, source, keep, keep_dead, plans: [...], claim: {...} or absent}; a plan is
---   {k delivery, t token, o processed|ignored|test|quarantined|back, r reason, e event id, ty type, at, us created (text),
---    f form, c [customer digest, digests of aliases ...], jobs: [{a action, og, cg, s skipped or absent, r, u}],
---    w ms until a delivery handed back is due}.
+--   {k delivery, t token, o processed|ignored|test|quarantined|back, r reason, e event id, h head of the event (keys.py),
+--    c [customer digest, digests of aliases ...], jobs: [{a action, og, cg, s skipped or absent, r, u} or just the
+--    action, ...], w ms until a delivery handed back is due}.
 -- Returns {[[delivery, state, first or empty], ...], bells, [[delivery, body, again, ended leases], ...], more,
 --   suspect}. Plans of deliveries that are not held under their token change nothing and are left out.
 --COMMON
@@ -19,6 +19,9 @@ KEEP, KEEP_DEAD = request.keep, request.keep_dead
 local function received(delivery)
   return int(tonumber(string.sub(delivery, 1, 8) .. string.sub(delivery, 10, 13), 16) or T)
 end
+
+-- When its event was created (microseconds), as commands take it.
+local function created(plan) return string.match(plan.h, '^%S+') end
 
 local function index(delivery, plan, at)
   local customer = plan.c and plan.c[1]
@@ -46,15 +49,13 @@ local function settle_delivery(delivery, state, plan, before, fields)
   end
   local open = fresh[delivery] and take_open(delivery)
   if open then add('o', open) end
-  add('s', state)
-  add('src', source)
-  add('z', NOW)
-  for _, name in ipairs({ 'ty', 'e', 'at', 'us', 'f', 'r' }) do
-    local value = plan[name]
-    if value and value ~= '' then add(name, value) end
+  if plan.r then add('r', plan.r) end
+  if plan.c then add('c', table.concat(plan.c, ' ')) end
+  if plan.e then
+    call('HSET', key, 's', state, 'src', source, 'z', NOW, 'e', plan.e, 'h', plan.h, unpack(set))
+  else
+    call('HSET', key, 's', state, 'src', source, 'z', NOW, unpack(set))
   end
-  if plan.c and #plan.c > 0 then add('c', table.concat(plan.c, ' ')) end
-  call('HSET', key, unpack(set))
   local index_pairs = indexed[state] or {}
   indexed[state] = index_pairs
   index_pairs[#index_pairs + 1] = at
@@ -69,21 +70,25 @@ local function flush_indexed()
 end
 
 local function add_job(delivery, plan, job, key)
-  local set = { 'd', delivery, 'n', 0 }
+  local set, about = { 'd', delivery, 'n', 0 }, { false, delivery }
+  if type(job) == 'string' then
+    set_state(key, 'owed', nil, about, set)
+    return owe('jobs/' .. job, key)
+  end
   local function add(name, value)
     set[#set + 1] = name
     set[#set + 1] = value
   end
-  if job.og or job.cg then add('us', plan.us) end
+  if job.og or job.cg then add('us', created(plan)) end
   if job.og then add('og', job.og) end
   if job.cg then add('cg', job.cg) end
   if job.u then add('u', 1) end
   if job.s then
     add('ps', 1)
-    return set_state(key, 'skipped', job.r, { delivery = delivery }, set)
+    return set_state(key, 'skipped', job.r, about, set)
   end
   if not (job.og or job.cg) then
-    set_state(key, 'owed', nil, { delivery = delivery }, set)
+    set_state(key, 'owed', nil, about, set)
     return owe('jobs/' .. job.a, key)
   end
   call('HSET', P .. 'j:' .. key, unpack(set))
@@ -92,10 +97,10 @@ end
 
 -- The key under which an action is (still) owed for an event; nil where a job stands already.
 -- `again` is what the operator asked for: 1 what is missing, 2 also what is done.
-local function job_key(job, again)
-  local key = job.key
+local function job_key(key, job, again)
+  local name = type(job) == 'string' and job or job.a
   local state = call('HGET', P .. 'j:' .. key, 's')
-  if not state then return key, job.a end
+  if not state then return key, name end
   if again ~= '2' then return nil end
   local round = 1
   while state == 'done' do
@@ -103,8 +108,8 @@ local function job_key(job, again)
     state = call('HGET', P .. 'j:' .. key .. ':r' .. round, 's')
   end
   if state or round == 1 then return nil end
-  job.cg = nil
-  return key .. ':r' .. round, job.a .. ':r' .. round
+  if name ~= job then job.cg = nil end
+  return key .. ':r' .. round, name .. ':r' .. round
 end
 
 -- Whether any delivery of this request is on record already (a replay), and whether any job that its plans ask for
@@ -115,23 +120,13 @@ local function look_around(plans)
   local deliveries, jobs = {}, {}
   for i, plan in ipairs(plans) do
     deliveries[i] = P .. 'd:' .. plan.k
-    for _, job in ipairs(plan.jobs or {}) do
-      job.key = source .. ':' .. plan.e .. ':' .. job.a
-      jobs[#jobs + 1] = P .. 'j:' .. job.key
+    plan.keys = {}
+    for j, job in ipairs(plan.jobs or {}) do
+      plan.keys[j] = source .. ':' .. plan.e .. ':' .. (type(job) == 'string' and job or job.a)
+      jobs[#jobs + 1] = P .. 'j:' .. plan.keys[j]
     end
   end
   any_known, any_stands = any_exists(deliveries), any_exists(jobs)
-end
-
--- The jobs of a plan that are to be added, as {job, key, name}: all of them where none stands.
-local function missing_jobs(plan, again, none_stands)
-  local added = {}
-  for _, job in ipairs(plan.jobs or {}) do
-    local key, name = job.key, job.a
-    if not none_stands then key, name = job_key(job, again) end
-    if key then added[#added + 1] = { job, key, name } end
-  end
-  return added
 end
 
 -- Record the event with all its jobs; on a replay, with those that are missing.
@@ -145,10 +140,14 @@ local function process(delivery, plan, before)
   end
   if first then call('SET', mark, delivery, 'PX', MARK_MS) end
   -- Where the mark is new, no plan before this one in the request has added a job of the event.
-  local names, added = before.jobs, missing_jobs(plan, before.again, not first and not any_stands)
-  for _, one in ipairs(added) do
-    names = names and (names .. ' ' .. one[3]) or one[3]
-    add_job(delivery, plan, one[1], one[2])
+  local names, none_stands = before.jobs, not first and not any_stands
+  for i, job in ipairs(plan.jobs or {}) do
+    local key, name = plan.keys[i], type(job) == 'string' and job or job.a
+    if not none_stands then key, name = job_key(key, job, before.again) end
+    if key then
+      names = names and (names .. ' ' .. name) or name
+      add_job(delivery, plan, job, key)
+    end
   end
   count_family(delivery, 0, 0)
   settle_delivery(delivery, 'processed', plan, before, names and { 'j', names })
@@ -161,13 +160,13 @@ local any_gone = call('EXISTS', P .. 'gone') == 1
 local function is_forgotten(plan)
   if not any_gone or not plan.c or not plan.c[1] then return false end
   for i, at in ipairs(call('HMGET', P .. 'gone', unpack(plan.c))) do
-    if at and (i == 1 or tonumber(plan.us) <= tonumber(at) * 1000) then return true end
+    if at and (i == 1 or tonumber(created(plan)) <= tonumber(at) * 1000) then return true end
   end
   return false
 end
 
 local function drop_forgotten(delivery, plan, before)
-  settle_delivery(delivery, 'ignored', { ty = plan.ty, r = 'its customer was forgotten' }, before)
+  settle_delivery(delivery, 'ignored', { r = 'its customer was forgotten' }, before, { 'h', '0   ' .. string.match(plan.h, '^%S* %S* %S* (.*)$') })
   call('DEL', P .. 'b:' .. delivery)
   return 'ignored', ''
 end

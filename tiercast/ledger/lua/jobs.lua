@@ -6,7 +6,7 @@
 --   outcome is {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
 --    m 1 effect possible | 0 known not to be, st started ms before now (as a rule du), du duration ms}.
 -- Returns {[settled job, ...], bells, [[job, ended leases, delay, [attempts, attempts before retry, maybe, delivery,
---   once digest, ms when an effect became possible], [event id, type, at, created, source, form], body], ...], more,
+--   once digest, ms when an effect became possible], head of the event, body], ...], more,
 --   suspect, now in ms}; what is not there is null.
 --COMMON
 --PARKING
@@ -26,10 +26,11 @@ local function settle(o)
     return true
   end
   local about = look_up(o.k)
-  local more = o.du and attempt_fields(o.k, about.n + 1, int(T - (o.st or o.du)), int(o.du), o.o, o.r) or {}
+  local maybe = about[MAYBE] == '1'
+  local more = o.du and attempt_fields(o.k, about[TRIES] + 1, int(T - (o.st or o.du)), int(o.du), o.o, o.r) or {}
   if o.m == 1 then
     for _, value in ipairs({ 'm', 1, 'mt', NOW }) do more[#more + 1] = value end
-  elseif o.m == 0 and about.maybe then
+  elseif o.m == 0 and maybe then
     call('HDEL', key, 'm', 'mt')
   end
   if o.o == 'later' then
@@ -42,7 +43,7 @@ local function settle(o)
     return true
   end
   forget_lapses(lane, o.k)
-  finish(o.k, o.o, o.r, o.m == 1 or (o.m == nil and about.maybe), about, more)
+  finish(o.k, o.o, o.r, o.m == 1 or (o.m == nil and maybe), about, more)
   return true
 end
 
@@ -65,8 +66,8 @@ local function contents(jobs, delays)
   bodies = get_many(bodies)
   for i, job in ipairs(jobs) do
     local f = of_jobs[i]
-    local d = call('HMGET', P .. 'd:' .. f[4], 'e', 'ty', 'at', 'us', 'src', 'f')
-    rows[i] = { job, lapses_of(lane, job), delays[i] or '0', f, d, bodies[i] }
+    local head = call('HGET', P .. 'd:' .. f[4], 'h')
+    rows[i] = { job, lapses_of(lane, job), delays[i] or '0', f, head, bodies[i] }
   end
   return rows
 end

@@ -1,0 +1,79 @@
+"""Plans, outcomes and held jobs as the scripts take and give them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import keys
+from .model import HeldJob, Outcome, Plan, PlannedJob
+
+
+def plan(of: Plan) -> dict[str, Any]:
+    """A plan, for deliveries.lua."""
+    request: dict[str, Any] = {"k": of.delivery, "t": of.token, "o": of.state}
+    if of.reason:
+        request["r"] = of.reason
+    if of.customer:
+        request["c"] = of.customer
+    if of.type:
+        request |= {"e": of.event_id, "h": keys.event_head(of.created_us, of.at, of.form, of.type)}
+    if of.jobs:
+        request["jobs"] = [_planned_job(job) for job in of.jobs]
+    return request
+
+
+def _planned_job(job: PlannedJob) -> str | dict[str, Any]:
+    request: dict[str, Any] = {}
+    if job.order:
+        request["og"] = job.order
+    if job.once:
+        request["cg"] = job.once
+    if job.unordered:
+        request["u"] = 1
+    if job.skipped:
+        request |= {"s": "skipped", "r": job.skipped}
+    return request | {"a": job.action} if request else job.action
+
+
+def outcome(of: Outcome) -> dict[str, Any]:
+    """An outcome, for jobs.lua."""
+    request: dict[str, Any] = {"k": of.job, "t": of.token, "o": of.verdict}
+    if of.text:
+        request["r"] = of.text
+    if of.wait is not None:
+        request["w"] = max(0, round(of.wait * 1000))
+    if of.maybe is not None:
+        request["m"] = int(of.maybe)
+    if of.duration is not None:
+        request["du"] = round(of.duration * 1000)
+        if of.started is not None:
+            request["st"] = round(of.started * 1000)
+    return request
+
+
+def held_job(row: list[Any], token: str, now: int) -> HeldJob:
+    """A job that jobs.lua lent under this token, `now` by the ledger's clock (milliseconds)."""
+    name, lapses, delay, job, head, body = row
+    key = name.decode()
+    source, event_id, _ = keys.parts_of(key)
+    n, before, maybe, delivery, once, since = job
+    created_us, at, form, kind = keys.parts_of_head(head.decode() if head else None)
+    return HeldJob(
+        key=key,
+        token=token,
+        attempts=int(n),
+        tries=int(n) - int(before or 0),
+        maybe=maybe == b"1",
+        lapses=int(lapses),
+        delay=int(delay) / 1000,
+        delivery=delivery.decode(),
+        event_id=event_id,
+        type=kind,
+        at=at,
+        created_us=created_us,
+        source=source,
+        form=form,
+        once=once.decode() if once else None,
+        body=body or b"",
+        since=(now - int(since)) / 1000 if since else None,
+    )
