@@ -5,6 +5,7 @@ Importing this opens no connection and reads no configuration file; that happens
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
 
@@ -111,6 +112,7 @@ def _begin(**_: Any) -> None:
     from .runtime import runtime
 
     runtime()
+    gc.freeze()  # what was loaded stays, so collecting garbage need not look at it again and again
 
 
 @signals.worker_process_shutdown.connect
