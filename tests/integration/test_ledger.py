@@ -253,6 +253,27 @@ class TestClaiming:
 
 
 class TestPlanning:
+    def test_a_tier_event_takes_little_memory_beside_its_body(self, ledger: Ledger, client: redis.Redis) -> None:
+        # With one field of more than 64 bytes the server would spread it, at twice the memory.
+        record(ledger, 1)
+        ledger.deliveries(SOURCE, claim=Claim(token="a", n=1))
+        plan = Plan(
+            delivery=delivery_id(1),
+            token="a",
+            state=DeliveryState.PROCESSED,
+            event_id="evcus_0EjGhnHU0v6UhCv1BAqDb39U",
+            type="customer.loyalty.tier.prolonged",
+            at="2026-01-01T00:00:00.000Z",
+            created_us=1767225600000000,
+            form="envelope",
+            customer=tuple(_DIGESTS.customer(SOURCE, kind, "x") for kind in ("id", "source_id", "email")),
+            jobs=(PlannedJob(action="email"), PlannedJob(action="crm"), PlannedJob(action="points")),
+        )
+
+        assert ledger.deliveries(SOURCE, [plan]).settled == [(delivery_id(1), "processed", "")]
+
+        assert client.object("encoding", f"t:d:{delivery_id(1)}") == b"listpack"
+
     def test_an_event_is_recorded_with_its_jobs(self, ledger: Ledger) -> None:
         state = process(ledger, "e1", PlannedJob(action="mail"), PlannedJob(action="crm"), number=1)
 

@@ -186,7 +186,7 @@ class Reader:
                 state=DeliveryState.QUEUED,
                 received_ms=_received(delivery),
             )
-        created_us, at, form, kind = keys.parts_of_head(f.get("h"))
+        created_us, form, kind = keys.parts_of_head(f.get("h"))
         return DeliveryInfo(
             id=delivery,
             source=f["src"],
@@ -194,7 +194,7 @@ class Reader:
             received_ms=_received(delivery),
             event_id=f.get("e"),
             type=kind or None,
-            at=at or None,
+            at=f.get("at"),
             reason=f.get("r"),
             first=f.get("first"),
             jobs=tuple(keys.job_key(f["src"], f.get("e", ""), name) for name in f.get("j", "").split()),

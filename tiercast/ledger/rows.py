@@ -16,7 +16,7 @@ def plan(of: Plan) -> dict[str, Any]:
     if of.customer:
         request["c"] = of.customer
     if of.type:
-        request |= {"e": of.event_id, "h": keys.event_head(of.created_us, of.at, of.form, of.type)}
+        request |= {"e": of.event_id, "at": of.at, "h": keys.event_head(of.created_us, of.form, of.type)}
     if of.jobs:
         request["jobs"] = [_planned_job(job) for job in of.jobs]
     return request
@@ -53,11 +53,11 @@ def outcome(of: Outcome) -> dict[str, Any]:
 
 def held_job(row: list[Any], token: str, now: int) -> HeldJob:
     """A job that jobs.lua lent under this token, `now` by the ledger's clock (milliseconds)."""
-    name, lapses, delay, job, head, body = row
+    name, lapses, delay, job, (head, at), body = row
     key = name.decode()
     source, event_id, _ = keys.parts_of(key)
     n, before, maybe, delivery, once, since = job
-    created_us, at, form, kind = keys.parts_of_head(head.decode() if head else None)
+    created_us, form, kind = keys.parts_of_head(head.decode() if head else None)
     return HeldJob(
         key=key,
         token=token,
@@ -69,7 +69,7 @@ def held_job(row: list[Any], token: str, now: int) -> HeldJob:
         delivery=delivery.decode(),
         event_id=event_id,
         type=kind,
-        at=at,
+        at=at.decode() if at else "",
         created_us=created_us,
         source=source,
         form=form,

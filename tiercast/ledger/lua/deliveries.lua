@@ -3,7 +3,7 @@
 -- Keys: all of _common, _parking and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone.
 -- ARGV[1]: {lane, source, keep, keep_dead, plans: [...], claim: {...} or absent}; a plan is
 --   {k delivery, t token, o processed|ignored|test|quarantined|back, r reason, e event id, h head of the event (keys.py),
---    c [customer digest, digests of aliases ...], jobs: [{a action, og, cg, s skipped or absent, r, u} or just the
+--    at, c [customer digest, digests of aliases ...], jobs: [{a action, og, cg, s skipped or absent, r, u} or just the
 --    action, ...], w ms until a delivery handed back is due}.
 -- Returns {[[delivery, state, first or empty], ...], bells, [[delivery, body, again, ended leases], ...], more,
 --   suspect}. Plans of deliveries that are not held under their token change nothing and are left out.
@@ -52,7 +52,7 @@ local function settle_delivery(delivery, state, plan, before, fields)
   if plan.r then add('r', plan.r) end
   if plan.c then add('c', table.concat(plan.c, ' ')) end
   if plan.e then
-    call('HSET', key, 's', state, 'src', source, 'z', NOW, 'e', plan.e, 'h', plan.h, unpack(set))
+    call('HSET', key, 's', state, 'src', source, 'z', NOW, 'e', plan.e, 'h', plan.h, 'at', plan.at, unpack(set))
   else
     call('HSET', key, 's', state, 'src', source, 'z', NOW, unpack(set))
   end
@@ -166,7 +166,7 @@ local function is_forgotten(plan)
 end
 
 local function drop_forgotten(delivery, plan, before)
-  settle_delivery(delivery, 'ignored', { r = 'its customer was forgotten' }, before, { 'h', '0   ' .. string.match(plan.h, '^%S* %S* %S* (.*)$') })
+  settle_delivery(delivery, 'ignored', { r = 'its customer was forgotten' }, before, { 'h', '0  ' .. string.match(plan.h, '^%S* %S* (.*)$') })
   call('DEL', P .. 'b:' .. delivery)
   return 'ignored', ''
 end

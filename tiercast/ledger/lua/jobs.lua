@@ -6,7 +6,7 @@
 --   outcome is {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
 --    m 1 effect possible | 0 known not to be, st started ms before now (as a rule du), du duration ms}.
 -- Returns {[settled job, ...], bells, [[job, ended leases, delay, [attempts, attempts before retry, maybe, delivery,
---   once digest, ms when an effect became possible], head of the event, body], ...], more,
+--   once digest, ms when an effect became possible], [head of the event, at], body], ...], more,
 --   suspect, now in ms}; what is not there is null.
 --COMMON
 --PARKING
@@ -66,8 +66,8 @@ local function contents(jobs, delays)
   bodies = get_many(bodies)
   for i, job in ipairs(jobs) do
     local f = of_jobs[i]
-    local head = call('HGET', P .. 'd:' .. f[4], 'h')
-    rows[i] = { job, lapses_of(lane, job), delays[i] or '0', f, head, bodies[i] }
+    local told = call('HMGET', P .. 'd:' .. f[4], 'h', 'at')
+    rows[i] = { job, lapses_of(lane, job), delays[i] or '0', f, told, bodies[i] }
   end
   return rows
 end
