@@ -69,12 +69,17 @@ local function flush_indexed()
   indexed = {}
 end
 
+-- The action of a plan's job, which is all there is of a plain one.
+local function name_of(job) return type(job) == 'string' and job or job.a end
+
+local function add_owed(action, key, about, fields)
+  set_state(key, 'owed', nil, about, fields)
+  owe('jobs/' .. action, key)
+end
+
 local function add_job(delivery, plan, job, key)
   local set, about = { 'd', delivery, 'n', 0 }, { false, delivery }
-  if type(job) == 'string' then
-    set_state(key, 'owed', nil, about, set)
-    return owe('jobs/' .. job, key)
-  end
+  if type(job) == 'string' then return add_owed(job, key, about, set) end
   local function add(name, value)
     set[#set + 1] = name
     set[#set + 1] = value
@@ -87,10 +92,7 @@ local function add_job(delivery, plan, job, key)
     add('ps', 1)
     return set_state(key, 'skipped', job.r, about, set)
   end
-  if not (job.og or job.cg) then
-    set_state(key, 'owed', nil, about, set)
-    return owe('jobs/' .. job.a, key)
-  end
+  if not (job.og or job.cg) then return add_owed(job.a, key, about, set) end
   call('HSET', P .. 'j:' .. key, unpack(set))
   enter(key)
 end
@@ -98,7 +100,7 @@ end
 -- The key under which an action is (still) owed for an event; nil where a job stands already.
 -- `again` is what the operator asked for: 1 what is missing, 2 also what is done.
 local function job_key(key, job, again)
-  local name = type(job) == 'string' and job or job.a
+  local name = name_of(job)
   local state = call('HGET', P .. 'j:' .. key, 's')
   if not state then return key, name end
   if again ~= '2' then return nil end
@@ -122,7 +124,7 @@ local function look_around(plans)
     deliveries[i] = P .. 'd:' .. plan.k
     plan.keys = {}
     for j, job in ipairs(plan.jobs or {}) do
-      plan.keys[j] = source .. ':' .. plan.e .. ':' .. (type(job) == 'string' and job or job.a)
+      plan.keys[j] = source .. ':' .. plan.e .. ':' .. name_of(job)
       jobs[#jobs + 1] = P .. 'j:' .. plan.keys[j]
     end
   end
@@ -142,7 +144,7 @@ local function process(delivery, plan, before)
   -- Where the mark is new, no plan before this one in the request has added a job of the event.
   local names, none_stands = before.jobs, not first and not any_stands
   for i, job in ipairs(plan.jobs or {}) do
-    local key, name = plan.keys[i], type(job) == 'string' and job or job.a
+    local key, name = plan.keys[i], name_of(job)
     if not none_stands then key, name = job_key(key, job, before.again) end
     if key then
       names = names and (names .. ' ' .. name) or name
@@ -166,7 +168,8 @@ local function is_forgotten(plan)
 end
 
 local function drop_forgotten(delivery, plan, before)
-  settle_delivery(delivery, 'ignored', { r = 'its customer was forgotten' }, before, { 'h', '0  ' .. string.match(plan.h, '^%S* %S* (.*)$') })
+  local type_only = '0  ' .. string.match(plan.h, '^%S* %S* (.*)$')
+  settle_delivery(delivery, 'ignored', { r = 'its customer was forgotten' }, before, { 'h', type_only })
   call('DEL', P .. 'b:' .. delivery)
   return 'ignored', ''
 end

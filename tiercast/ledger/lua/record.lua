@@ -40,7 +40,7 @@ for lane, count in pairs(counts) do
 end
 
 -- As a rule all are new: then two commands do what two for each would, and commands are what costs here.
-local all_new = #bodies <= 4000 and call('EXISTS', unpack(deliveries)) == 0 and call('MSETNX', unpack(bodies)) == 1
+local all_new = #bodies <= 4000 and not any_exists(deliveries) and call('MSETNX', unpack(bodies)) == 1
 for i = 3, #ARGV, 4 do
   local delivery, due = ARGV[i + 1], ARGV[i + 3]
   local is_new = all_new
