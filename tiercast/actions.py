@@ -6,16 +6,29 @@ file. See docs/writing-a-kind.md, and `tiercast.testing` for the conformance kit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from inspect import isasyncgenfunction, iscoroutinefunction
+from typing import Any, ClassVar, Literal
 
 import marshmallow
 from marshmallow import fields
 
 from .event import Event
 
-__all__ = ["Action", "Halt", "Job", "Permanent", "RetryLater", "Secret", "Skip", "Unknown", "Values"]
+__all__ = [
+    "Action",
+    "Halt",
+    "Job",
+    "Permanent",
+    "RateLimited",
+    "RetryLater",
+    "Secret",
+    "Skip",
+    "Unavailable",
+    "Unknown",
+    "Values",
+]
 
 
 class Values(dict[str, Any]):
@@ -50,7 +63,8 @@ class RetryLater(Exception):
     Args:
         message: what went wrong, for the operator.
         after: seconds until the next attempt; by default the action's backoff decides.
-        everyone: True where the cause holds for every job of the action (a vendor's 429): its lane waits too.
+        everyone: True where the cause holds for every job of the action. With `after`, the action's limit or lane is
+            held until then; without it, Tiercast learns a rate that the vendor bears. Neither counts as an attempt.
     """
 
     def __init__(self, message: str = "", *, after: float | None = None, everyone: bool = False) -> None:
@@ -59,20 +73,65 @@ class RetryLater(Exception):
         self.everyone = everyone
 
 
-class Halt(Exception):
-    """No job of this action can succeed as things are (a refused credential): its lane stops and says so.
+class RateLimited(RetryLater):
+    """The vendor refused the call because there were too many (429). Nothing happened.
 
-    The job is handed back without counting an attempt; the lane tries again after `after` seconds, or when an
-    operator resumes it.
+    Args:
+        message: what the vendor said, for the operator.
+        after: seconds until the vendor takes calls again, where it says so.
     """
 
-    def __init__(self, message: str, *, after: float = 300.0) -> None:
+    def __init__(self, message: str = "", *, after: float | None = None) -> None:
+        super().__init__(message, after=after, everyone=True)
+
+
+class Unavailable(RetryLater):
+    """The vendor cannot be reached, or says that it is down (no connection, DNS, TLS, 421, 5xx). Nothing happened.
+
+    One such failure counts as the job's own. When three different jobs of an action meet it, with no success between
+    them, the action's lane is held, and single jobs probe the vendor until one succeeds.
+
+    Args:
+        message: what went wrong, for the operator.
+        after: seconds until the vendor is back, where it says so; the lane is then held until that time.
+    """
+
+    def __init__(self, message: str = "", *, after: float | None = None) -> None:
+        super().__init__(message, after=after, everyone=after is not None)
+
+
+class Halt(Exception):
+    """No job of this action can succeed as things are: its lane is held, with this message as the reason.
+
+    The job is released without counting an attempt. The lane tries again after `after` seconds, or when an operator
+    resumes it.
+
+    Args:
+        message: what is wrong and how to mend it, for the operator.
+        after: seconds until the lane tries again.
+        cause: `credential` where the vendor refused the credential, `setting` where an option is wrong.
+    """
+
+    def __init__(
+        self, message: str, *, after: float = 300.0, cause: Literal["credential", "setting"] = "credential"
+    ) -> None:
         super().__init__(message)
         self.after = after
+        self.cause = cause
 
 
 class Unknown(Exception):
-    """No answer came: the effect may have happened. A kind that is not repeatable is asked to confirm first."""
+    """No answer came: the effect may have happened. A kind that is not repeatable is asked to confirm first.
+
+    Args:
+        message: what went wrong, for the operator.
+        unavailable: True where the vendor itself seems to be down (a 5xx after the request was sent): it counts like
+            `Unavailable` when Tiercast decides whether to hold the lane.
+    """
+
+    def __init__(self, message: str = "", *, unavailable: bool = False) -> None:
+        super().__init__(message)
+        self.unavailable = unavailable
 
 
 class Secret(fields.String):
@@ -103,7 +162,9 @@ class Job:
 class Action:
     """Base of all kinds. The first line of the docstring is what `tiercast kinds` shows.
 
-    One instance serves an action for the life of its process, and may be called from several threads.
+    One instance serves an action for the life of its process. `perform`, `perform_many`, `confirm` and `close` may be
+    `async def`: they then run on the process's event loop, hundreds at once, and must not block it. Plain functions run
+    in a bounded set of threads, several at once.
     """
 
     #: The kind's name in the configuration file.
@@ -139,25 +200,27 @@ class Action:
         self.options = Values(options)
         self.timeout = timeout
 
-    def perform(self, job: Job) -> str | None:
-        """Do it. Return a short text for the operator, or None.
+    def perform(self, job: Job) -> Awaitable[str | None] | str | None:
+        """Do it. Return a short text for the operator, or None. `async def` or `def`.
 
         Raises:
             Permanent, RetryLater, Skip, Halt, Unknown: as each says; any other exception is tried again.
         """
         raise NotImplementedError
 
-    def perform_many(self, jobs: list[Job]) -> Iterable[tuple[Job, str | Exception | None]]:
+    def perform_many(
+        self, jobs: list[Job]
+    ) -> AsyncIterable[tuple[Job, str | Exception | None]] | Iterable[tuple[Job, str | Exception | None]]:
         """Do several in one call, where the vendor has such a call; override it to declare that.
 
         Yields (job, outcome): a text or None where it is done, or one of the exceptions of `perform`. A job that
-        is left out is tried again. What is raised instead holds for every job not yet yielded.
+        is left out is tried again. What is raised instead holds for every job not yet yielded. A generator, or an
+        async generator.
         """
-        for job in jobs:
-            yield job, self.perform(job)
+        raise NotImplementedError
 
-    def confirm(self, job: Job) -> bool | None:
-        """Say whether an earlier attempt of this job had its effect; None for "not yet known".
+    def confirm(self, job: Job) -> Awaitable[bool | None] | bool | None:
+        """Say whether an earlier attempt of this job had its effect; None for "not yet known". `async def` or `def`.
 
         Only kinds that are not repeatable and can find out override it. Where the effect shows with a delay,
         `job.since` says when an absence can be believed. What it raises means "not yet known" as well; RetryLater
@@ -169,8 +232,9 @@ class Action:
         """The hosts and ports that `tiercast check` tries to connect to; by default none."""
         return ()
 
-    def close(self) -> None:
-        """Give back connections; called when the process stops."""
+    def close(self) -> Awaitable[None] | None:
+        """Give back connections; called when the process stops. `async def` or `def`."""
+        return None
 
     @classmethod
     def is_bulk(cls) -> bool:
@@ -182,11 +246,9 @@ class Action:
         """Whether the kind can find out about an attempt without an answer."""
         return cls.confirm is not Action.confirm
 
-
-def one_by_one(action: Action, jobs: list[Job]) -> Iterator[tuple[Job, str | Exception | None]]:
-    """Perform jobs singly and yield their outcomes, exceptions included: for bulk kinds whose bulk call failed."""
-    for job in jobs:
-        try:
-            yield job, action.perform(job)
-        except Exception as error:
-            yield job, error
+    @classmethod
+    def is_async(cls) -> bool:
+        """Whether the kind performs on the event loop: its bulk call where it has one, else `perform`, is async."""
+        if cls.is_bulk():
+            return isasyncgenfunction(cls.perform_many)
+        return iscoroutinefunction(cls.perform)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -233,7 +233,9 @@ def perform_many(spec: ActionSpec, action: Action, helds: list[HeldJob]) -> Iter
         return
     missing: Exception = RetryLater("the bulk call left it out")
     try:
-        for job, answer in action.perform_many(jobs):
+        answers = action.perform_many(jobs)
+        assert isinstance(answers, Iterable)  # noqa: S101
+        for job, answer in answers:
             done = open_.pop(job.key, None)
             if done is not None:
                 yield done.held, done.judge(answer)

@@ -13,7 +13,7 @@ from tiercast.ledger import keys, new_token
 from tiercast.ledger.model import Claim, HeldDelivery, Plan, Turn
 
 from .aside import see_to_suspects
-from .planning import Planner
+from .intake.planner import Planner
 from .runtime import Runtime
 
 log = structlog.get_logger()

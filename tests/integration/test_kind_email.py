@@ -14,6 +14,7 @@ import pytest
 from tests.servers.certificate import Certificate, make_certificate
 from tests.servers.mail import MailServer, free_port
 from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Unknown
+from tiercast.runner import perform_many
 from tiercast.samples import sample_event
 from tiercast.testing import make_action, make_job
 from worker.actions.email import Email
@@ -42,7 +43,7 @@ def mailer(server: MailServer | str, *, timeout: float = 5.0, **options: Any) ->
 
 
 def together(action: Action, jobs: list[Job]) -> list[Outcome]:
-    outcomes = {job.key: outcome for job, outcome in action.perform_many(jobs)}
+    outcomes = {job.key: outcome for job, outcome in perform_many(action, jobs)}
     return [outcomes[job.key] for job in jobs]
 
 

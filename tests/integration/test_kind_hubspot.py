@@ -11,6 +11,7 @@ import pytest
 from tests.servers.hubspot import FakeHubSpot
 from tests.servers.web import Answer
 from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unknown
+from tiercast.runner import perform_many
 from tiercast.testing import make_action, make_job
 from worker.actions.hubspot import PATH, HubSpot
 
@@ -36,7 +37,7 @@ def contact(action: Action, id_: str, **properties: Any) -> Job:
 
 
 def together(action: Action, jobs: list[Job]) -> list[Outcome]:
-    outcomes = {job.key: outcome for job, outcome in action.perform_many(jobs)}
+    outcomes = {job.key: outcome for job, outcome in perform_many(action, jobs)}
     return [outcomes.get(job.key, "left out") for job in jobs]
 
 

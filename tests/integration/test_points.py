@@ -44,7 +44,7 @@ class Blind(VoucherifyPoints):
     """Pay points without being able to find out afterwards, so that jobs are left uncertain."""
 
     kind = "blind"
-    confirm = Action.confirm
+    confirm = Action.confirm  # type: ignore[assignment]
 
 
 class World(Stack):

@@ -16,7 +16,7 @@ from tiercast.config.templates import Options
 from tiercast.ledger import Digests
 from tiercast.ledger.model import HeldDelivery, Plan, PlannedJob
 from tiercast.samples import envelope, sample_data
-from worker.planning import Planner
+from worker.intake.planner import Planner
 
 JOINED = "customer.loyalty.tier.joined"
 DELIVERY = "019943f2-1d00-7000-8000-000000000001"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import structlog
 
-import worker.reading
+import worker.intake.reader
 from tiercast.event import TIER_EVENTS, CustomerRefs, Event, StoredEvent, customer_ids, iso_from_us, revive
-from worker.reading import Preview, Read, Unreadable, read
+from worker.intake.reader import Preview, Read, Unreadable, read
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 JOINED = "customer.loyalty.tier.joined"
@@ -509,7 +509,7 @@ def test_a_fault_of_our_own_is_quarantined_and_logged_without_values(monkeypatch
     def broken(document: object) -> bool:
         raise KeyError("Mira")
 
-    monkeypatch.setattr(worker.reading, "is_envelope", broken)
+    monkeypatch.setattr(worker.intake.reader, "is_envelope", broken)
     with structlog.testing.capture_logs() as logs:
         path, reason = bad(raw("tier.joined.envelope"))
     assert (path, "KeyError" in reason) == ("", True)
@@ -531,7 +531,7 @@ def test_a_time_limit_is_not_the_bodys_fault(monkeypatch: pytest.MonkeyPatch) ->
     def late(document: object) -> bool:
         raise TimeLimit
 
-    monkeypatch.setattr(worker.reading, "is_envelope", late)
+    monkeypatch.setattr(worker.intake.reader, "is_envelope", late)
     with pytest.raises(TimeLimit):
         outcome(raw("tier.joined.envelope"))
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tiercast.event import customer_ids, revive
-from worker.reading import Preview, Read, Unreadable, read
+from worker.intake.reader import Preview, Read, Unreadable, read
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 DOCUMENTS = [json.loads(path.read_bytes()) for path in sorted(FIXTURES.glob("*.json"))]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tiercast.event import customer_ids, revive
-from worker.reading import Preview, Read, Unreadable, read
+from worker.intake.reader import Preview, Read, Unreadable, read
 
 SHARED = Path(os.environ.get("TIERCAST_SHARED") or Path(__file__).parents[3] / "shared") / "voucherify"
 DATA = sorted((SHARED / "data").glob("*.json"))

@@ -11,9 +11,9 @@ import pytest
 from marshmallow import Schema, ValidationError, fields
 
 from tiercast.event import TIER_EVENTS
-from worker.schemas import ENVELOPE, data_schema
-from worker.schemas.errors import first_fault, shown
-from worker.schemas.fields import Moment, Part, Whole, microseconds
+from worker.intake.schemas import ENVELOPE, data_schema
+from worker.intake.schemas.errors import first_fault, shown
+from worker.intake.schemas.fields import Moment, Part, Whole, microseconds
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 DAY = 86_400_000_000
@@ -300,5 +300,5 @@ def test_keys_that_may_be_personal_are_not_shown() -> None:
 
 
 def test_a_part_holds_checked_fields_only() -> None:
-    with pytest.raises(TypeError, match=r"String is no field of worker\.schemas\.fields"):
+    with pytest.raises(TypeError, match=r"String is no field of worker\.intake\.schemas\.fields"):
         Part(Schema.from_dict({"name": fields.String()})())

@@ -12,6 +12,7 @@ import click
 
 from ..actions import Action, Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
 from ..event import TIER_EVENTS, Event, Json, data_of, is_envelope, json_text
+from ..runner import perform, perform_many
 from ..samples import sample_event
 from ..settings import DEFAULT_SOURCE
 from . import output
@@ -159,8 +160,8 @@ def _perform(action: Action, job: Job) -> Result:
 
 def _once(action: Action, job: Job) -> str | None:
     if not action.is_bulk():
-        return action.perform(job)
-    for _, outcome in action.perform_many([job]):
+        return perform(action, job)
+    for _, outcome in perform_many(action, [job]):
         if isinstance(outcome, Exception):
             raise outcome
         return outcome

@@ -199,7 +199,7 @@ class MapOf(_Checked):
 
 def _check_of(field: fields.Field[Any]) -> Callable[[Any], Any]:
     if not isinstance(field, _Checked):
-        raise TypeError(f"{type(field).__name__} is no field of worker.schemas.fields")
+        raise TypeError(f"{type(field).__name__} is no field of worker.intake.schemas.fields")
     return field.check
 
 

@@ -14,7 +14,7 @@ from tiercast.ids import received_ms
 from tiercast.ledger import Digests
 from tiercast.ledger.model import DeliveryState, HeldDelivery, Plan, PlannedJob
 
-from .reading import Preview, Unreadable, read
+from .reader import Preview, Unreadable, read
 
 log = structlog.get_logger()
 

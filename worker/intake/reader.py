@@ -17,10 +17,10 @@ from marshmallow import Schema, ValidationError
 from tiercast.event import TIER_EVENTS, Event, Json, data_of, is_envelope, iso_from_us
 from tiercast.signature import strip_whitespace
 
-from .parsing import Refused, parse_object
 from .schemas import ENVELOPE, NAMED, data_schema
 from .schemas.errors import first_fault
 from .schemas.fields import found
+from .strict_json import Refused, parse_object
 
 log = structlog.get_logger()
 
