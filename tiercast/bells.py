@@ -60,6 +60,11 @@ def queue_of(config: Config, lane: str) -> str:
     return (action.queue if action else None) or QUEUE
 
 
+def lanes_of(config: Config) -> list[str]:
+    """The lanes that a configuration knows: the only ones that are rung for."""
+    return [keys.deliveries_lane(name) for name in config.sources] + [keys.jobs_lane(name) for name in config.actions]
+
+
 def publisher(settings: Settings, queue_of: Callable[[str], str] = lambda _lane: QUEUE) -> Ring:
     """Make the function that rings one lane's bell; it blocks up to a few seconds and raises when it fails."""
     app = Celery("tiercast-bells", set_as_current=False)

@@ -67,6 +67,14 @@ def perform_many(action: Action, jobs: list[Job]) -> list[tuple[Job, Answer]]:
     return asyncio.run(_listed(action, jobs))
 
 
+def close(action: Action) -> None:
+    """Close an action, on an event loop that lasts for this call only where its `close` is async."""
+    if inspect.iscoroutinefunction(action.close):
+        asyncio.run(action.close())
+    else:
+        action.close()
+
+
 async def _result(method: Any, *args: Any) -> Any:
     """Call a method: an async one here, a plain one in a thread, since it may block."""
     if inspect.iscoroutinefunction(method):

@@ -42,6 +42,7 @@ OUTCOMES = (Permanent, RetryLater, Skip, Halt, Unknown)
 #: Options that every action takes, so that a kind cannot have its own by these names.
 COMMON_OPTIONS = frozenset(
     {"kind", "order", "once", "rate", "limit", "concurrency", "batch", "timeout", "attempts", "backoff", "backoff_max"}
+    | {"give_up"}
     | {"queue"}
 )
 

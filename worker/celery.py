@@ -9,36 +9,45 @@ import gc
 import sys
 from typing import Any
 
-from billiard import pool
+import structlog
 from celery import Celery, signals
 from kombu.entity import Queue
 
 from tiercast.bells import PERFORM, PROCESS, QUEUE, celery_config
-from tiercast.errors import TiercastError
-from tiercast.logs import set_up_logs
+from tiercast.errors import LedgerError, TiercastError
+from tiercast.ledger import open_ledger, prepare
+from tiercast.logs import place, set_up_logs
 from tiercast.settings import load_settings
 
-from . import rotation  # noqa: F401 - its signals
-from .broker import PromptAMQP, be_lenient
+from . import celery_patches
+from . import process as worker_process
 from .timer import Timer
 
+log = structlog.get_logger()
+
 #: Seconds that running jobs have to end when a process of the pool is told to stop.
-_GRACE = 8.0
+GRACE_SECONDS = 8.0
 
-#: Seconds after which a process of the pool that has not returned from a drain is replaced: a drain takes about two,
-#: and longer only while the ledger does not answer.
-_STUCK = 120
+#: Seconds after which a process of the pool that has not returned from a task is replaced: a task takes a moment, and
+#: longer only while the process is started.
+STUCK_SECONDS = 120
+
+#: Pools that replace what event loops and threads are made of.
+REFUSED_POOLS = ("gevent", "eventlet")
 
 
-#: Tenths of a second that a process of the pool, told to stop, waits for Celery to hear of its last tasks. Celery may
-#: have stopped listening by then, and billiard's own 30 s are longer than most give a worker to end. Nothing hangs on
-#: it: bells are acknowledged early, and what they led to is settled in the ledger.
-pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10
+class JobsDied(Exception):
+    """Jobs ended dead. The task that reports it fails, so that monitors show it; its counts are the argument."""
+
+
+class DrainFault(Exception):
+    """A fault of ours in a task: what was raised and where, without its text."""
 
 
 def make_app() -> Celery:
     """Make the app from the environment."""
-    made = Celery("worker", amqp=PromptAMQP)
+    celery_patches.apply()
+    made = Celery("worker", amqp=celery_patches.PromptAMQP)
     made.conf.update(celery_config(load_settings()))
     made.conf.update(
         task_queues=[Queue(QUEUE)],  # type: ignore[no-untyped-call]
@@ -55,11 +64,10 @@ def make_app() -> Celery:
         broker_channel_error_retry=True,
         broker_transport_options={"socket_keepalive": True, "health_check_interval": 10},
         worker_max_tasks_per_child=None,
-        task_time_limit=_STUCK,
+        task_time_limit=STUCK_SECONDS,
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     made.steps["worker"].add(Timer)
-    be_lenient()
     return made
 
 
@@ -69,20 +77,40 @@ except TiercastError as error:
     sys.exit(f"Error: {error}")
 
 
-@app.task(name=PROCESS)
-def process(lane: str) -> dict[str, int]:
+@app.task(name=PROCESS, throws=(JobsDied,))
+def process(lane: str) -> dict[str, Any]:
     """Read what is due in a source's lane, and record the jobs that the rules ask for."""
-    from .drains import drain
-
-    return drain(lane)
+    return _hear(lane)
 
 
-@app.task(name=PERFORM)
-def perform(lane: str) -> dict[str, int]:
+@app.task(name=PERFORM, throws=(JobsDied,))
+def perform(lane: str) -> dict[str, Any]:
     """Perform what is due in an action's lane."""
-    from .drains import drain
+    return _hear(lane)
 
-    return drain(lane)
+
+def _hear(lane: str) -> dict[str, Any]:
+    """Have a lane drained; returns what is known of it within a moment, for monitors.
+
+    Raises:
+        JobsDied: among what ended were dead jobs.
+    """
+    try:
+        current = worker_process.process()
+        if not current.knows(lane):
+            log.warning("drain.unknown_lane", lane=lane, remedy="its source or action left this configuration")
+            return {"unknown": 1}
+        counts = current.hear(lane)
+    except LedgerError as error:
+        log.warning("drain.ledger", lane=lane, error=type(error).__name__)
+        return {"ledger_away": 1}
+    except Exception as error:
+        # Celery logs and sends about what a task raises, and that could quote an event.
+        raise DrainFault(place(error)) from None
+    jobs = counts.get("jobs")
+    if counts.get("dead") or (isinstance(jobs, dict) and jobs.get("dead")):
+        raise JobsDied(counts)
+    return counts
 
 
 @signals.setup_logging.connect
@@ -91,14 +119,17 @@ def _set_up_logs(**_: Any) -> None:
 
 
 @signals.worker_init.connect
-def _check(**_: Any) -> None:
-    """Refuse to start with a configuration or a ledger that cannot be used, with one clear message."""
-    from tiercast.ledger import open_ledger, prepare
-
-    from .runtime import load
-
+def _check(sender: Any, **_: Any) -> None:
+    """Refuse to start with a pool, a configuration or a ledger that cannot be used, with one clear message."""
+    pool = getattr(sender, "pool_cls", None)
+    name = getattr(pool, "__module__", str(pool)).rpartition(".")[2]
+    if name in REFUSED_POOLS:
+        sys.exit(
+            f"Error: the pool {name} does not work here: each process runs an event loop and threads of its own, which "
+            f"{name} replaces. Use --pool prefork (the default); async kinds make hundreds of calls at once there."
+        )
     try:
-        settings, _config = load()
+        settings, _config = worker_process.load()
         ledger = open_ledger(settings, role="operator")
         prepare(ledger, settings)
         ledger.client.close()
@@ -106,18 +137,20 @@ def _check(**_: Any) -> None:
         sys.exit(f"Error: {error}")
 
 
+@signals.celeryd_after_setup.connect
+def _note_queues(**_: Any) -> None:
+    """Known before the pool is forked, and inherited by its processes."""
+    worker_process.serve_queues(app.amqp.queues.consume_from)
+
+
 @signals.worker_process_init.connect
 def _begin(**_: Any) -> None:
     """Open this process's own connections, before its first bell."""
-    from .runtime import runtime
-
-    runtime()
+    worker_process.process()
     gc.freeze()  # what was loaded stays, so collecting garbage need not look at it again and again
 
 
 @signals.worker_process_shutdown.connect
 @signals.worker_shutdown.connect
 def _end(**_: Any) -> None:
-    from .runtime import close
-
-    close(_GRACE)
+    worker_process.stop(GRACE_SECONDS)

@@ -1,37 +1,107 @@
-"""What a bell starts: the drain of the lane that it names."""
+"""What all drains of a process have in common: each works on one lane, in a thread of its own while there is work."""
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from typing import Protocol
+
 import structlog
 
-from tiercast.errors import LedgerError
-from tiercast.ledger import keys
 from tiercast.logs import place
 
-from .performing import perform
-from .processing import process
-from .runtime import runtime
+from .threads import Threads
 
 log = structlog.get_logger()
 
 
-class DrainFault(Exception):
-    """A fault of ours in a drain: what was raised and where, without its text."""
+class Lanes(Protocol):
+    """Whom a drain tells which lanes have become due."""
+
+    def due(self, lanes: Iterable[str]) -> None:
+        """Have these lanes drained, here or elsewhere."""
 
 
-def drain(lane: str) -> dict[str, int]:
-    """Drain a lane for about two seconds at the most. Returns counts by outcome, for monitors."""
-    try:
-        current = runtime()
-        if not current.knows(lane):
-            log.warning("drain.unknown_lane", lane=lane, remedy="its source or action left this configuration")
-            return {"unknown": 1}
-        if lane.startswith(keys.DELIVERIES):
-            return process(current, lane)
-        return perform(current, lane)
-    except LedgerError as error:
-        log.warning("drain.ledger", lane=lane, error=type(error).__name__)
-        return {"ledger_away": 1}
-    except Exception as error:
-        # Celery logs and sends about what a task raises, and that could quote an event.
-        raise DrainFault(place(error)) from None
+class Drain:
+    """Works on one lane: `run` claims and works until nothing is left for this process to do.
+
+    Subclasses implement `run` and `is_idle`. A drain that is started while it runs is woken instead, so one lane has
+    at most one thread in a process.
+    """
+
+    def __init__(self, lane: str, threads: Threads) -> None:
+        self.lane = lane
+        self._threads = threads
+        self._state = threading.Condition()
+        self._running = False
+        self._heard = False
+        self._counts: Counter[str] = Counter()
+        self.closing = False
+
+    def start(self, *, heard: bool) -> None:
+        """Begin to work on the lane, or go on; `heard` says that a bell has named it."""
+        with self._state:
+            if self.closing:
+                return
+            self._heard = self._heard or heard
+            fresh = not self._running
+            self._running = True
+        if fresh:
+            self._threads.run(self._run)
+        else:
+            self.wake()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a thread works on the lane."""
+        return self._running
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until the drain has ended; whether it has."""
+        with self._state:
+            return self._state.wait_for(lambda: not self._running, timeout)
+
+    def take_counts(self) -> Counter[str]:
+        """What was claimed and how it ended, since this was last asked."""
+        with self._state:
+            counts, self._counts = self._counts, Counter()
+        return counts
+
+    def count(self, **what: int) -> None:
+        """Add to the counts."""
+        with self._state:
+            self._counts.update(what)
+
+    def take_heard(self) -> bool:
+        """Whether a bell has named the lane since this was last asked."""
+        with self._state:
+            heard, self._heard = self._heard, False
+        return heard
+
+    def has_more_to_do(self) -> bool:
+        """Called by `run` before it ends: False, once and for all, unless the drain was started again meanwhile."""
+        with self._state:
+            if self._heard and not self.closing:
+                return True
+            self._running = False
+            self._state.notify_all()
+            return False
+
+    def wake(self) -> None:
+        """End a wait of `run`."""
+
+    def run(self) -> None:
+        """Work on the lane until `has_more_to_do` says that this is the end."""
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        try:
+            self.run()
+        except Exception as error:
+            # No traceback: its last line may quote an event.
+            log.error("drain.fault", lane=self.lane, error=place(error))
+        finally:
+            with self._state:
+                self._running = False
+                self._state.notify_all()

@@ -1,37 +1,44 @@
 """The timer: a bootstep of every worker that rings for what time has made due and for bells that were lost.
 
 It never processes. Where bells bring nobody (a consumer that has fallen deaf, a broker that is gone), it has the
-lane drained by a process of this worker's own, so nothing that is owed waits for the broker.
+lane drained by a separate process of this worker, so nothing that is owed waits for the broker.
 """
 
 from __future__ import annotations
 
 import random
-import subprocess
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from celery import bootsteps, signals
 from celery.worker import state
 
-from tiercast.bells import publisher, queue_of
+from tiercast.bells import lanes_of, publisher, queue_of
 from tiercast.errors import LedgerError
 from tiercast.ledger import Ledger, open_ledger
-from tiercast.ledger.suspects import may_see_to_suspects
 from tiercast.ringer import BellRinger
+
+from .isolation.supervisor import IsolationSupervisor
+from .process import load
 
 log = structlog.get_logger()
 
 #: Seconds without any bell, while work is due, after which this worker counts as deaf; longer while the pool is at
 #: work on one, and while the worker starts.
-_DEAF = 2.5
-_DEAF_AT_WORK = 10.0
-_STARTING = 5.0
+DEAF_SECONDS = 2.5
+DEAF_AT_WORK_SECONDS = 10.0
+STARTING_SECONDS = 5.0
 
-#: Seconds between two looks for what has outlived its retention.
-_TRIM = 20.0
+#: Seconds between two looks for what has outlived its retention, and how much goes in one step.
+TRIM_SECONDS = 20.0
+TRIM_MAX_DELIVERIES = 200
+
+#: Seconds between two ticks at the least and at the most.
+MIN_TICK_SECONDS = 0.02
+MAX_TICK_SECONDS = 1.0
 
 _heard = time.monotonic()
 
@@ -44,7 +51,7 @@ def _hear(**_: Any) -> None:
 
 
 def _is_deaf() -> bool:
-    return time.monotonic() - _heard > (_DEAF_AT_WORK if state.reserved_requests else _DEAF)
+    return time.monotonic() - _heard > (DEAF_AT_WORK_SECONDS if state.reserved_requests else DEAF_SECONDS)
 
 
 class Timer(bootsteps.StartStopStep):
@@ -59,16 +66,16 @@ class Timer(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Start the thread."""
-        from .runtime import known_lanes, load
-
         global _heard
-        _heard = time.monotonic() + _STARTING
+        _heard = time.monotonic() + STARTING_SECONDS
         settings, config = load()
         consumed = set(parent.app.amqp.queues.consume_from)
-        lanes = known_lanes(config)
+        lanes = lanes_of(config)
+        ledger = open_ledger(settings, role="worker")
         ticker = Ticker(
-            ledger=open_ledger(settings, role="worker"),
+            ledger=ledger,
             ringer=BellRinger(publisher(settings, lambda lane: queue_of(config, lane))),
+            isolation=IsolationSupervisor(ledger),
             lanes=lanes,
             own=[lane for lane in lanes if queue_of(config, lane) in consumed],
             stop=self._stop,
@@ -86,18 +93,32 @@ class Timer(bootsteps.StartStopStep):
 
 
 class Ticker:
-    """What the timer's thread does."""
+    """What the timer's thread does.
+
+    Args:
+        own: the lanes whose queues this worker consumes.
+        is_deaf: whether bells bring nobody here.
+    """
 
     def __init__(
-        self, *, ledger: Ledger, ringer: BellRinger, lanes: list[str], own: list[str], stop: threading.Event
+        self,
+        *,
+        ledger: Ledger,
+        ringer: BellRinger,
+        isolation: IsolationSupervisor,
+        lanes: list[str],
+        own: list[str],
+        stop: threading.Event,
+        is_deaf: Callable[[], bool] = _is_deaf,
     ) -> None:
         self._ledger = ledger
         self._ringer = ringer
+        self._isolation = isolation
         self._lanes = lanes
         self._own = own
         self._stop = stop
-        self._aside: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
-        self._trim_at = time.monotonic() + random.uniform(1, _TRIM)  # noqa: S311 - spread, no secret
+        self._is_deaf = is_deaf
+        self._trim_at = time.monotonic() + random.uniform(1, TRIM_SECONDS)  # noqa: S311 - spread, no secret
         self._away = False
 
     def run(self) -> None:
@@ -117,49 +138,29 @@ class Ticker:
             except Exception as error:
                 log.exception("timer.fault", error=type(error).__name__)
                 pause = 1.0
-        from .aside import end
-
         self._ringer.close(1.0)
-        end(self._aside.values())
+        self._isolation.end()
 
     def tick(self) -> float:
         """Ring for what is due; returns the seconds until the next look."""
-        self._aside = {which: process for which, process in self._aside.items() if process.poll() is None}
         due = self._ledger.due(self._lanes)
         self._ringer.ring(due.bells)
-        if due.waiting and _is_deaf():
-            self._drain_aside([lane for lane in due.waiting if lane in self._own])
-        for lane in due.lapsing:
-            self._expect_suspects(lane)
+        if due.waiting and self._is_deaf():
+            for lane in due.waiting:
+                if lane in self._own:
+                    self._isolation.drain(lane)
+        for lane in due.isolated:
+            if lane in self._own:
+                self._isolation.isolate(lane)
         if time.monotonic() >= self._trim_at:
             self._trim()
-        return min(1.0, max(0.02, due.next_in))
-
-    def _drain_aside(self, lanes: list[str]) -> None:
-        for lane in lanes:
-            if ("drain", lane) in self._aside:
-                continue
-            log.warning("timer.no_bell_heard", lane=lane, remedy="it is drained aside; look at the broker")
-            self._start_aside("drain", lane)
-
-    def _expect_suspects(self, lane: str) -> None:
-        """Have a process ready when a lease ends that nobody renews: its start takes the better part of a second."""
-        if lane not in self._own or ("suspects", lane) in self._aside:
-            return
-        if may_see_to_suspects(self._ledger, lane, self._ledger.soon):
-            log.info("suspects.expected", lane=lane)
-            self._start_aside("suspects", lane)
-
-    def _start_aside(self, what: str, lane: str) -> None:
-        from .aside import start
-
-        self._aside[what, lane] = start(what, lane)
+        return min(MAX_TICK_SECONDS, max(MIN_TICK_SECONDS, due.next_in))
 
     def _trim(self) -> None:
         """Let go of what has outlived its retention, in small steps so that nobody waits."""
-        self._trim_at = time.monotonic() + _TRIM * random.uniform(0.8, 1.2)  # noqa: S311
+        self._trim_at = time.monotonic() + TRIM_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
         while not self._stop.is_set():
-            count, bells = self._ledger.trim(200)
+            count, bells = self._ledger.trim(TRIM_MAX_DELIVERIES)
             self._ringer.ring(bells)
-            if count < 200:
+            if count < TRIM_MAX_DELIVERIES:
                 return

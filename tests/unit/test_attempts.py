@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.kinds import Blind, Bulk, Paying, Scripted, Unnamed, marks
-from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unknown
+from tiercast.actions import Action, Halt, Job, Permanent, RateLimited, RetryLater, Skip, Unavailable, Unknown
 from tiercast.config.model import ActionSpec
 from tiercast.config.templates import Options
-from tiercast.ledger.model import HeldJob
+from tiercast.ledger.model import HeldJob, Hold, Outcome
 from tiercast.samples import envelope, sample_data
-from worker.attempts import Attempt, Verdict, key_of, perform_many, perform_one
+from worker.execution.attempt import Attempt, key_of, perform_many, perform_one
 
 JOINED = "customer.loyalty.tier.joined"
 
@@ -42,7 +41,7 @@ def held(behaviour: str = "done", number: int = 1, **changes: Any) -> HeldJob:
     return HeldJob(**(fields | changes))
 
 
-def one(cls: type[Action], effects: Path, job: HeldJob, **changes: Any) -> Verdict:
+def one(cls: type[Action], effects: Path, job: HeldJob, **changes: Any) -> Outcome:
     made = spec(cls, effects, **changes)
     return perform_one(made, made.make(), job)
 
@@ -67,7 +66,7 @@ def one(cls: type[Action], effects: Path, job: HeldJob, **changes: Any) -> Verdi
 def test_answers_of_a_repeatable_kind(
     effects: Path, behaviour: str, verdict: str, maybe: bool | None, text: str | None
 ) -> None:
-    outcome = one(Scripted, effects, held(behaviour)).outcome
+    outcome = one(Scripted, effects, held(behaviour))
 
     assert (outcome.verdict, outcome.maybe, outcome.text) == (verdict, maybe, text)
     assert (outcome.job, outcome.token) == ("voucherify:ev1:act", "tok")
@@ -77,8 +76,8 @@ def test_answers_of_a_repeatable_kind(
 @pytest.mark.parametrize("behaviour", ["unknown", "raises", "exits"])
 def test_no_answer_of_a_kind_that_is_not_repeatable(effects: Path, behaviour: str) -> None:
     # One that can find out is asked later; one that cannot leaves it to an operator.
-    asked = one(Paying, effects, held(behaviour)).outcome
-    blind = one(Blind, effects, held(behaviour)).outcome
+    asked = one(Paying, effects, held(behaviour))
+    blind = one(Blind, effects, held(behaviour))
 
     assert (asked.verdict, asked.maybe) == ("later", True)
     assert (blind.verdict, blind.maybe) == ("uncertain", True)
@@ -87,29 +86,63 @@ def test_no_answer_of_a_kind_that_is_not_repeatable(effects: Path, behaviour: st
 
 @pytest.mark.parametrize("behaviour", ["later", "permanent", "skip"])
 def test_an_answer_that_nothing_happened_leaves_no_doubt(effects: Path, behaviour: str) -> None:
-    assert one(Blind, effects, held(behaviour)).outcome.maybe is None
+    assert one(Blind, effects, held(behaviour)).maybe is None
 
 
-def test_who_asks_for_everyone_puts_the_lane_off(effects: Path) -> None:
+def test_a_cause_that_holds_for_everyone_holds_the_lane_and_costs_no_attempt(effects: Path) -> None:
     everyone = one(Scripted, effects, held("everyone"))
     halted = one(Scripted, effects, held("halt"))
+    limited = one(Scripted, effects, held("everyone"), limit="crm")
 
-    assert everyone.outcome.verdict == "later"
-    assert 30 <= (everyone.outcome.wait or 0) <= 31
-    assert everyone.put_off == (30.0, "too many requests")
-    assert halted.put_off == (30.0, "the credential is refused")
-    assert one(Scripted, effects, held("later")).put_off is None
+    assert everyone.verdict == halted.verdict == "back"
+    assert everyone.hold == Hold(seconds=30.0, cause="vendor", reason="too many requests")
+    assert halted.hold == Hold(seconds=30.0, cause="credential", reason="the credential is refused")
+    assert limited.hold == Hold(seconds=30.0, cause="vendor", reason="too many requests", limit="crm")
+    assert one(Scripted, effects, held("later")).hold is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "signal", "cause"),
+    [
+        (RateLimited("429"), "back", "rate", None),
+        (RateLimited("429", after=7), "back", None, "vendor"),
+        (RetryLater("slow down", everyone=True), "back", "rate", None),
+        (Unavailable("no connection"), "later", "outage", None),
+        (Unavailable("503", after=60), "back", None, "vendor"),
+        (Halt("401"), "back", None, "credential"),
+        (Halt("no such list", cause="setting"), "back", None, "setting"),
+        (Unknown("502", unavailable=True), "later", "outage", None),
+        (Unknown("no answer"), "later", None, None),
+    ],
+)
+def test_what_the_vendor_refuses(
+    effects: Path, answer: Exception, verdict: str, signal: str | None, cause: str | None
+) -> None:
+    made = spec(Scripted, effects)
+    outcome = Attempt(made, made.make(), held()).judge(answer)
+
+    assert (outcome.verdict, outcome.signal) == (verdict, signal)
+    assert (outcome.hold.cause if outcome.hold else None) == cause
+    assert (outcome.duration is None) == (verdict == "back"), "what is released is no attempt"
 
 
 @pytest.mark.parametrize("after", [float("nan"), float("inf"), -5, "soon", 1e12])
 def test_a_time_that_cannot_be_waited_for_is_made_one_that_can(effects: Path, after: Any) -> None:
     made = spec(Scripted, effects)
-    verdict = Attempt(made, made.make(), held()).judge(RetryLater("x", after=after, everyone=True))
+    outcome = Attempt(made, made.make(), held()).judge(Halt("x", after=after))
 
-    assert verdict.put_off is not None
-    for seconds in (verdict.outcome.wait, verdict.put_off[0]):
-        assert seconds is not None
-        assert 0 <= seconds <= 8 * 86400
+    assert outcome.hold is not None
+    assert 0 <= outcome.hold.seconds <= 8 * 86400
+    wait = Attempt(made, made.make(), held()).judge(RetryLater("x", after=after)).wait
+    assert wait is not None
+    assert 0 <= wait <= 8 * 86400
+
+
+def test_a_wait_of_no_seconds_is_none(effects: Path) -> None:
+    made = spec(Scripted, effects)
+    outcome = Attempt(made, made.make(), held()).judge(RetryLater("x", after=0, everyone=True))
+    assert outcome.hold is not None
+    assert outcome.hold.seconds == 0
 
 
 def test_texts_are_short_single_lines_that_can_be_stored(effects: Path) -> None:
@@ -120,7 +153,7 @@ def test_texts_are_short_single_lines_that_can_be_stored(effects: Path) -> None:
             raise RuntimeError
 
     def text(answer: Any) -> str:
-        return Attempt(made, made.make(), held()).judge(answer).outcome.text or ""
+        return Attempt(made, made.make(), held()).judge(answer).text or ""
 
     assert text(Permanent("a\n  b" + "x" * 1000)).startswith("a b")
     assert len(text(Permanent("x" * 1000))) == len(text("x" * 1000)) == 500
@@ -132,40 +165,31 @@ def test_texts_are_short_single_lines_that_can_be_stored(effects: Path) -> None:
 # --- attempts and backoff
 
 
-def test_attempts_end(effects: Path) -> None:
+def test_attempts_end_where_a_cap_is_configured(effects: Path) -> None:
     last = held("later", tries=2, attempts=9)
-    dead = one(Scripted, effects, last, attempts=3).outcome
+    dead = one(Scripted, effects, last, attempts=3)
     assert (dead.verdict, dead.text) == ("dead", "3 attempts failed; the last: try again")
-    assert one(Scripted, effects, held("later", tries=1), attempts=3).outcome.verdict == "later"
+    assert one(Scripted, effects, held("later", tries=1), attempts=3).verdict == "later"
 
     # An operator's retry starts counting anew, and the number that the kind sees goes on
     again = held("later", tries=0, attempts=9)
-    assert one(Scripted, effects, again, attempts=3).outcome.verdict == "later"
+    assert one(Scripted, effects, again, attempts=3).verdict == "later"
     assert marks(effects, "begin")[-1].attempt == 10
 
     # One whose last attempt may have had its effect is left to an operator, not declared dead
-    assert one(Paying, effects, held("unknown", tries=2), attempts=3).outcome.verdict == "uncertain"
+    assert one(Paying, effects, held("unknown", tries=2), attempts=3).verdict == "uncertain"
 
 
-@pytest.mark.parametrize(("tries", "most"), [(0, 2), (1, 4), (4, 32), (9, 100), (40, 100)])
-def test_backoff_is_exponential_with_full_jitter_and_a_cap(
-    effects: Path, monkeypatch: pytest.MonkeyPatch, tries: int, most: float
-) -> None:
-    asked: list[tuple[float, float]] = []
-
-    def uniform(low: float, high: float) -> float:
-        asked.append((low, high))
-        return high
-
-    monkeypatch.setattr(random, "uniform", uniform)
-    outcome = one(Scripted, effects, held("raises", tries=tries), attempts=99, backoff=2, backoff_max=100).outcome
-
-    assert asked == [(0, most)]
-    assert outcome.wait == most
+def test_a_job_that_fails_by_itself_is_tried_for_a_day(effects: Path) -> None:
+    day = 86400.0
+    assert one(Scripted, effects, held("later", tries=500, failing=day - 1)).verdict == "later"
+    dead = one(Scripted, effects, held("later", tries=500, failing=day))
+    assert (dead.verdict, dead.text) == ("dead", "it has failed for 24 hours; the last: try again")
+    assert one(Scripted, effects, held("later", tries=3, failing=61.0), give_up=60).verdict == "dead"
 
 
 def test_what_cannot_be_prepared_is_not_performed(effects: Path) -> None:
-    outcome = one(Scripted, effects, held(body=b"not json")).outcome
+    outcome = one(Scripted, effects, held(body=b"not json"))
 
     assert outcome.verdict == "later"
     assert "could not be prepared" in (outcome.text or "")
@@ -177,11 +201,11 @@ def test_what_cannot_be_prepared_is_not_performed(effects: Path) -> None:
 
 def test_confirm_decides_before_anything_is_repeated(effects: Path) -> None:
     # Given an attempt that had its effect, and one that had not, both without an answer
-    assert one(Paying, effects, held("lost", 1)).outcome.maybe is True
+    assert one(Paying, effects, held("lost", 1)).maybe is True
     maybe = {"maybe": True, "tries": 1, "attempts": 1}
 
-    happened = one(Paying, effects, held("lost", 1, **maybe)).outcome
-    not_happened = one(Paying, effects, held("done", 2, **maybe)).outcome
+    happened = one(Paying, effects, held("lost", 1, **maybe))
+    not_happened = one(Paying, effects, held("done", 2, **maybe))
 
     assert (happened.verdict, happened.maybe) == ("done", False)
     assert "confirmed" in (happened.text or "")
@@ -192,21 +216,21 @@ def test_confirm_decides_before_anything_is_repeated(effects: Path) -> None:
 @pytest.mark.parametrize("behaviour", ["unknowable", "unaskable"])
 def test_not_yet_known_is_asked_later_and_at_last_uncertain(effects: Path, behaviour: str) -> None:
     def ask(tries: int) -> str:
-        return one(Paying, effects, held(behaviour, maybe=True, tries=tries), attempts=3).outcome.verdict
+        return one(Paying, effects, held(behaviour, maybe=True, tries=tries), attempts=3).verdict
 
     assert [ask(0), ask(1), ask(2)] == ["later", "later", "uncertain"]
     assert marks(effects) == []
 
 
 def test_a_kind_that_cannot_find_out_leaves_it_to_an_operator(effects: Path) -> None:
-    assert one(Blind, effects, held("done", maybe=True)).outcome.verdict == "uncertain"
-    assert one(Scripted, effects, held("done", maybe=True)).outcome.verdict == "done", "harmless to repeat"
+    assert one(Blind, effects, held("done", maybe=True)).verdict == "uncertain"
+    assert one(Scripted, effects, held("done", maybe=True)).verdict == "done", "harmless to repeat"
     assert len(marks(effects)) == 1
 
 
 @pytest.mark.parametrize("behaviour", ["permanent", "skip", "later"])
 def test_a_doubt_that_confirm_has_removed_is_gone(effects: Path, behaviour: str) -> None:
-    assert one(Paying, effects, held(behaviour, maybe=True)).outcome.maybe is False
+    assert one(Paying, effects, held(behaviour, maybe=True)).maybe is False
 
 
 def test_a_job_in_doubt_whose_options_are_empty_now_is_not_skipped(effects: Path) -> None:
@@ -218,8 +242,8 @@ def test_a_job_in_doubt_whose_options_are_empty_now_is_not_skipped(effects: Path
 
     refusing = ActionSpec(name="act", kind="paying", cls=Paying, options=Refusing(Paying.Options(), {"effects": "x"}))
 
-    assert perform_one(refusing, made.make(), held(maybe=True)).outcome.verdict == "uncertain"
-    assert perform_one(refusing, made.make(), held()).outcome.verdict == "skipped"
+    assert perform_one(refusing, made.make(), held(maybe=True)).verdict == "uncertain"
+    assert perform_one(refusing, made.make(), held()).verdict == "skipped"
 
 
 def test_confirm_that_ends_its_thread_ends_the_attempt_only(effects: Path) -> None:
@@ -227,7 +251,7 @@ def test_confirm_that_ends_its_thread_ends_the_attempt_only(effects: Path) -> No
         def confirm(self, job: Job) -> bool | None:
             raise SystemExit
 
-    assert one(Fatal, effects, held(maybe=True)).outcome.verdict == "later"
+    assert one(Fatal, effects, held(maybe=True)).verdict == "later"
 
 
 # --- keys
@@ -248,7 +272,7 @@ def test_the_key_is_the_jobs_own_or_that_of_its_once_group(effects: Path) -> Non
 
 def many(effects: Path, *jobs: HeldJob, cls: type[Action] = Bulk) -> dict[str, str]:
     made = spec(cls, effects)
-    found = [(h.event_id, v.outcome.verdict) for h, v in perform_many(made, made.make(), list(jobs))]
+    found = [(h.event_id, v.verdict) for h, v in perform_many(made, made.make(), list(jobs))]
     assert len(found) == len(jobs), "each job gets one verdict"
     return dict(found)
 
@@ -324,7 +348,7 @@ def test_a_body_is_parsed_when_it_is_looked_at(effects: Path, monkeypatch: pytes
     bare = replace(made, options=Options(Scripted.Options(), {"effects": str(effects), "behaviour": "done"}))
 
     for number in range(3):
-        assert perform_one(bare, bare.make(), held(number=number)).outcome.verdict == "done"
+        assert perform_one(bare, bare.make(), held(number=number)).verdict == "done"
     assert parsed == []
 
     # and once for all jobs of an event
@@ -336,7 +360,7 @@ def test_a_body_is_parsed_when_it_is_looked_at(effects: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(("body", "reason"), [(b"", "its body is gone"), (b"[]", "the body holds no object")])
 def test_a_body_that_cannot_be_read_again_is_no_unknown_outcome(effects: Path, body: bytes, reason: str) -> None:
-    outcome = one(Paying, effects, held(body=body)).outcome
+    outcome = one(Paying, effects, held(body=body))
     assert (outcome.verdict, outcome.maybe) == ("later", None)
     assert reason in str(outcome.text)
     assert marks(effects, "begin") == []

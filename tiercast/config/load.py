@@ -10,6 +10,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from ..actions import Action, Secret
 from ..errors import ConfigError
+from ..runner import close
 from ..settings import Settings
 from .document import Document, check_keys, nearest, read_document, resolve_secret
 from .kinds import KindError, load_kind
@@ -55,6 +56,7 @@ class Common(Schema):
     batch = fields.Integer(strict=True, validate=validate.Range(1, 1000))
     timeout = fields.Float(validate=validate.Range(0.1, 3600))
     attempts = fields.Integer(strict=True, validate=validate.Range(1, 1000))
+    give_up = fields.Float(validate=validate.Range(0, 30 * 86400))
     backoff = fields.Float(validate=validate.Range(0, 86400))
     backoff_max = fields.Float(validate=validate.Range(0, 30 * 86400))
     queue = fields.String(validate=validate.Regexp(NAME, error=NAME_EXPECTED))
@@ -206,7 +208,7 @@ def _spec(
 ) -> ActionSpec | None:
     own = [_limit(f"rate:{name}", common["rate"])] if "rate" in common else []
     shared = [limits[common["limit"]]] if "limit" in common else []
-    fixed = {k: v for k, v in common.items() if k not in {"kind", "rate", "limit", "once"}}
+    fixed = {k: v for k, v in common.items() if k not in {"kind", "rate", "once"}}
     spec = ActionSpec(
         name=name,
         kind=cls.kind,
@@ -220,7 +222,7 @@ def _spec(
         document.fault(f"actions.{name}.backoff", f"is longer than backoff_max, which is {spec.backoff_max:g} seconds")
         return None
     try:
-        spec.make().close()
+        close(spec.make())
     except ValueError as error:
         option, colon, told = str(error).partition(": ")
         named = colon and option in {field.data_key or own for own, field in cls.Options().fields.items()}

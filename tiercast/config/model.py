@@ -41,8 +41,9 @@ class ActionSpec:
     """One configured action. Durations are seconds.
 
     `cls` is the kind's code, `options` what it is made with and how they are rendered for a job. `limits` are the
-    named limit and the action's own `rate`, if any. `concurrency` is the most calls at once over all workers, None
-    for as many as each process has threads. `batch` is the most jobs one bulk call takes.
+    limit that is named `limit` and the action's own `rate`, if any. `concurrency` is the most calls at once over all
+    workers, None for as many as the vendor is found to bear. `batch` is the most jobs one bulk call takes. `give_up` is
+    how long a job may go on failing by itself; `attempts` is an optional cap on top.
     """
 
     name: str
@@ -51,11 +52,13 @@ class ActionSpec:
     options: Options
     order: Literal["latest"] | None = None
     once: tuple[OncePart, ...] = ()
+    limit: str | None = None
     limits: tuple[Limit, ...] = ()
     concurrency: int | None = None
     batch: int = 100
     timeout: float = 10.0
-    attempts: int = 12
+    attempts: int | None = None
+    give_up: float = 86400.0
     backoff: float = 2.0
     backoff_max: float = 3600.0
     queue: str | None = None

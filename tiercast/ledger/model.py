@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -51,7 +51,12 @@ class Claim:
         token: random, made by the client; repeating a claim under it returns the same members.
         n: the most members; 0 leaves the lane and passes the bell on.
         cap: the most that all workers together may hold of this lane.
-        suspects: ask for one member whose lease has ended before; an ordinary claim passes those over.
+        redelivered: the most members whose lease has expired once.
+        isolated: ask for members whose lease has expired at least twice: up to 16 that lost it twice, or one that lost
+            it more often. An ordinary claim passes those over.
+        heard: a bell brought this claim.
+        back: milliseconds within which the caller claims again if it gets members: until then new work needs no bell.
+        learn: the limit or action whose learnt rate holds; empty for none.
         limits: (name, microseconds between two calls) of each limit that a call counts against.
         per_call: how many members one vendor call takes.
     """
@@ -59,7 +64,11 @@ class Claim:
     token: str
     n: int
     cap: int | None = None
-    suspects: bool = False
+    redelivered: int = 16
+    isolated: bool = False
+    heard: bool = False
+    back: int = 0
+    learn: str = ""
     limits: tuple[tuple[str, int], ...] = ()
     per_call: int = 1
 
@@ -81,7 +90,8 @@ class HeldJob:
 
     `attempts` counts those made, `tries` those since an operator last asked to retry; `maybe` says that an earlier
     attempt may have had its effect, `since` how many seconds ago that was noted last; `delay` is seconds until it
-    may start (rate limits); `once` is the digest of its once group.
+    may start (rate limits); `once` is the digest of its once group. `failing` is how many seconds it has been failing
+    by itself, time on hold not counted; None before its first failure.
     """
 
     key: str
@@ -101,17 +111,23 @@ class HeldJob:
     once: str | None
     body: bytes = field(repr=False)
     since: float | None = None
+    failing: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Turn(Generic[T]):
-    """The answer to settling and claiming in one round trip."""
+    """The answer to settling and claiming in one round trip.
+
+    `more` says that further members are due, `isolated` that some need a process of their own, `on_hold` how many
+    seconds the lane is still on hold.
+    """
 
     settled: list[tuple[str, str, str]]
     bells: list[str]
     lent: list[T]
     more: bool
-    suspect: bool
+    isolated: bool = False
+    on_hold: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,6 +158,16 @@ class Plan:
     jobs: tuple[PlannedJob, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A wish that nothing of a lane starts for so many seconds; with `limit`, of all lanes that share the limit."""
+
+    seconds: float
+    cause: Literal["credential", "setting", "vendor"]
+    reason: str
+    limit: str | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """What becomes of a held job.
@@ -149,7 +175,11 @@ class Outcome:
     Args:
         verdict: a final state, `later` (owed again in `wait` seconds) or `back` (handed back, no attempt).
         maybe: True when the effect is possible, False when it is known not to be, None to leave it as it is.
-        started: seconds since the attempt started; with `duration`, the attempt goes on record.
+        duration: seconds that the attempt took; with it, the attempt goes on record.
+        answered: the vendor answered; a job that is `done` says so anyway.
+        signal: `outage` where the vendor could not be reached, `rate` where it refused too many calls and named no
+            time.
+        hold: what the vendor's answer means for the whole lane or limit.
     """
 
     job: str
@@ -158,21 +188,24 @@ class Outcome:
     text: str | None = None
     wait: float | None = None
     maybe: bool | None = None
-    started: float | None = None
     duration: float | None = None
+    answered: bool = False
+    signal: Literal["outage", "rate"] | None = None
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
     """What the timer learns: lanes to ring for, those that were rung for in vain, seconds until more is due.
 
-    `lapsing` are lanes with a lease that ends soon: nobody renews it.
+    `isolated` are lanes with due members that need a process of their own; `now_ms` is the ledger's clock.
     """
 
     bells: list[str]
     waiting: list[str]
     next_in: float
-    lapsing: list[str]
+    isolated: list[str]
+    now_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,8 +46,14 @@ def outcome(of: Outcome) -> dict[str, Any]:
         request["m"] = int(of.maybe)
     if of.duration is not None:
         request["du"] = round(of.duration * 1000)
-        if of.started is not None:
-            request["st"] = round(of.started * 1000)
+    if of.answered and of.verdict != "done":
+        request["y"] = 1
+    if of.signal:
+        request["x"] = of.signal
+    if of.hold:
+        request["h"] = [round(of.hold.seconds * 1000), of.hold.cause, of.hold.reason]
+        if of.hold.limit:
+            request["h"].append(of.hold.limit)
     return request
 
 
@@ -56,7 +62,7 @@ def held_job(row: list[Any], token: str, now: int) -> HeldJob:
     name, lapses, delay, job, (head, at), body = row
     key = name.decode()
     source, event_id, _ = keys.parts_of(key)
-    n, before, maybe, delivery, once, since = job
+    n, before, maybe, delivery, once, since, failing = job
     created_us, form, kind = keys.parts_of_head(head.decode() if head else None)
     return HeldJob(
         key=key,
@@ -76,4 +82,5 @@ def held_job(row: list[Any], token: str, now: int) -> HeldJob:
         once=once.decode() if once else None,
         body=body or b"",
         since=(now - int(since)) / 1000 if since else None,
+        failing=int(failing) / 1000 if failing else None,
     )

@@ -83,11 +83,6 @@ class Ledger:
         self._repeats = repeats
         self._test_clock = test_clock
 
-    @property
-    def soon(self) -> float:
-        """Seconds before its end within which a lease counts as lost: whoever holds it would have renewed it."""
-        return self.lease / 8
-
     def key(self, name: str) -> str:
         """Put the prefix before a key's name (see keys.py)."""
         return self.prefix + name
@@ -130,7 +125,7 @@ class Ledger:
         """
         request = self._request(keys.deliveries_lane(source), claim)
         request |= {"source": source, "plans": [rows.plan(plan) for plan in plans]}
-        settled, bells, lent, more, suspect = self._run("deliveries", [_json(request)], durable=bool(plans))
+        settled, bells, lent, more, isolated = self._run("deliveries", [_json(request)], durable=bool(plans))
         token = claim.token if claim else ""
         return Turn(
             [(_text(d), _text(state), _text(first)) for d, state, first in settled],
@@ -140,7 +135,7 @@ class Ledger:
                 for d, body, again, lapses in lent
             ],
             bool(more),
-            bool(suspect),
+            bool(isolated),
         )
 
     def hand_back_deliveries(self, source: str, held: Iterable[HeldDelivery]) -> list[str]:
@@ -155,27 +150,25 @@ class Ledger:
         outcomes: Sequence[Outcome] = (),
         claim: Claim | None = None,
         *,
-        put_off: tuple[float, str] | None = None,
-        wake: bool = False,
+        learn: str = "",
     ) -> Turn[HeldJob]:
         """Settle held jobs of one lane and claim the next, in one step.
 
-        `put_off` holds the whole lane for so many seconds, with the reason; `wake` says that no drain is at work
-        here, so what is due needs a bell. `Turn.settled` holds (job, "", "").
+        `learn` names the limit or action for which a rate is learnt where the vendor refuses too many calls.
+        `Turn.settled` holds (job, "", "").
         """
         request = self._request(lane, claim) | {"settle": [rows.outcome(outcome) for outcome in outcomes]}
-        if wake:
-            request["wake"] = True
-        if put_off:
-            request["put_off"] = [round(put_off[0] * 1000), put_off[1]]
-        settled, bells, lent, more, suspect, now = self._run("jobs", [_json(request)], durable=bool(outcomes))
+        if learn:
+            request["learn"] = learn
+        settled, bells, lent, more, isolated, now, hold = self._run("jobs", [_json(request)], durable=bool(outcomes))
         token = claim.token if claim else ""
         return Turn(
             [(_text(job), "", "") for job in settled],
             _texts(bells),
             [rows.held_job(row, token, int(now)) for row in lent],
             bool(more),
-            bool(suspect),
+            bool(isolated),
+            int(hold) / 1000,
         )
 
     def renew(self, lane: str, held: Sequence[tuple[str, str]]) -> list[bool]:
@@ -187,8 +180,8 @@ class Ledger:
 
     def due(self, lanes: Sequence[str]) -> Due:
         """Which of these lanes have work that may start now? Takes their tickets: the caller rings."""
-        bells, waiting, next_ms, lapsing = self._run("due", [round(self.soon * 1000), *lanes])
-        return Due(_texts(bells), _texts(waiting), next_ms / 1000, _texts(lapsing))
+        bells, waiting, next_ms, isolated, now = self._run("due", list(lanes))
+        return Due(_texts(bells), _texts(waiting), next_ms / 1000, _texts(isolated), int(now))
 
     def trim(self, most: int = 200) -> tuple[int, list[str]]:
         """Let go of up to `most` deliveries whose retention is over. Returns how many went, and lanes to ring for."""
@@ -230,9 +223,16 @@ class Ledger:
                 "n": claim.n,
                 "cap": claim.cap,
                 "lease": round(self.lease * 1000),
-                "suspects": claim.suspects,
                 "per_call": claim.per_call,
+                "back": claim.back,
+                "redelivered": claim.redelivered,
             }
+            if claim.isolated:
+                request["claim"]["isolated"] = True
+            if claim.heard:
+                request["claim"]["heard"] = True
+            if claim.learn:
+                request["claim"]["learn"] = claim.learn
             if claim.limits:
                 request["claim"]["limits"] = [{"name": n, "interval": us} for n, us in claim.limits]
             if claim.cap is None:

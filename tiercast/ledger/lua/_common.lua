@@ -4,8 +4,9 @@
 local P = KEYS[1]
 local call = redis.call
 
-local PATIENCE = 10000       -- ms that a bell counts as under way; the timer has less (due.lua)
-local HELP = 250             -- ms between two calls for help on one lane
+local PATIENCE = 10000       -- ms that a bell counts as under way before another may be rung; the timer has less (due.lua)
+local HELP = 250             -- ms between two bells that bring further processes to one lane
+local ACTIVE = 1000          -- ms that a drain which left work behind counts as active
 local HORIZON = 1000000      -- us ahead that starts are reserved
 local MARK = 30 * 86400000   -- ms that an event is recognised after it was last seen
 local NEWEST = 90 * 86400    -- s that the newest done job of an order group is remembered
@@ -27,25 +28,44 @@ local NOW, MARK_MS = int(T), int(MARK)  -- as commands take them
 
 local bells = {}
 
--- Whether work of a lane may start now; if so, ms since it was last rung for or drained, and how many bells have
--- been rung for it since it was last drained.
-local function is_open(lane)
-  local f = call('HMGET', P .. 'lane:' .. lane, 'wake_at', 'paused', 'ticket', 'cap')
-  if f[2] or (f[1] and tonumber(f[1]) > T) then return false end
-  if f[4] and call('ZCOUNT', P .. 'held:' .. lane, '(' .. NOW, '+inf') >= tonumber(f[4]) then return false end
-  if not f[3] then return true, math.huge, 0 end
-  local at, unheard = string.match(f[3], '^(%d+) ?(%d*)$')
-  local age = T - tonumber(at)
-  return true, age < 0 and math.huge or age, tonumber(unheard) or 0
+-- The fields of a lane that decide whether to ring for it.
+local function lane_state(lane)
+  local f = call('HMGET', P .. 'lane:' .. lane, 'wake_at', 'paused', 'cap', 'bell', 'drained', 'help')
+  return { wake_at = tonumber(f[1]), paused = f[2], cap = tonumber(f[3]), bell = f[4], drained = tonumber(f[5]),
+    help = tonumber(f[6]) }
 end
 
--- Ring for a lane whose work may start now, unless a bell is under way already. While nobody hears, the pauses
--- grow to 32 times the patience, so that bells do not pile up in a broker without workers.
-local function ring(lane)
-  local open, age, unheard = is_open(lane)
-  if not open or age < PATIENCE * 2 ^ math.min(math.max(unheard - 1, 0), 5) then return end
-  call('HSET', P .. 'lane:' .. lane, 'ticket', NOW .. ' ' .. (unheard + 1))
+-- Whether work of a lane may start now.
+local function is_open(lane, state)
+  if state.paused or (state.wake_at and state.wake_at > T) then return false end
+  return not (state.cap and call('ZCOUNT', P .. 'held:' .. lane, '(' .. NOW, '+inf') >= state.cap)
+end
+
+-- Ms since the bell that is under way was rung, and how many have been rung since one was heard; nil where none is.
+local function bell_under_way(state)
+  if not state.bell then return nil, 0 end
+  local at, unheard = string.match(state.bell, '^(%d+) (%d+)$')
+  local age = T - tonumber(at)
+  if age < 0 then return nil, 0 end  -- the clock was set back
+  return age, tonumber(unheard)
+end
+
+-- Ring for a lane, unless a bell is under way already: at most one of a lane stands in the broker's queue. While nobody
+-- hears, the pauses grow to 32 times the patience, so that bells do not pile up in a broker without workers.
+local function ring_unless_under_way(lane, state)
+  local age, unheard = bell_under_way(state)
+  if age and age < PATIENCE * 2 ^ math.min(math.max(unheard - 1, 0), 5) then return false end
+  call('HSET', P .. 'lane:' .. lane, 'bell', NOW .. ' ' .. (unheard + 1))
   bells[#bells + 1] = lane
+  return true
+end
+
+-- Ring for a lane whose work may start now, unless a drain is about to claim from it anyway.
+local function ring(lane)
+  local state = lane_state(lane)
+  if not is_open(lane, state) then return end
+  if state.drained and state.drained > T and state.drained <= T + 10 * ACTIVE then return end
+  ring_unless_under_way(lane, state)
 end
 
 -- Call a command with any number of arguments behind its key; `unpack` fails near 8,000 values.
@@ -111,11 +131,27 @@ local function ring_woken()
   return bells
 end
 
--- Put off a lane; the later of two reasons wins.
-local function put_off(lane, at, reason)
+-- End a lane's hold. Its length is added up in `hold_total`: time on hold does not count against its jobs.
+local function end_hold(lane)
   local lane_key = P .. 'lane:' .. lane
-  local old = tonumber(call('HGET', lane_key, 'wake_at') or 0)
-  if at > old then call('HSET', lane_key, 'wake_at', int(at), 'reason', reason) end
+  local f = call('HMGET', lane_key, 'wake_at', 'hold_from')
+  if f[1] and f[2] then
+    local length = math.min(T, tonumber(f[1])) - tonumber(f[2])
+    if length > 0 then call('HINCRBY', lane_key, 'hold_total', int(length)) end
+  end
+  call('HDEL', lane_key, 'wake_at', 'cause', 'reason', 'hold_from')
+end
+
+-- Hold a lane until a time (ms), with the cause's code and the reason; of two holds the later one stays.
+local function hold(lane, at, cause, reason)
+  local lane_key = P .. 'lane:' .. lane
+  local f = call('HMGET', lane_key, 'wake_at', 'hold_from')
+  if f[1] and tonumber(f[1]) <= T then
+    end_hold(lane)
+    f = {}
+  end
+  if at <= tonumber(f[1] or 0) then return end
+  call('HSET', lane_key, 'wake_at', int(at), 'cause', cause, 'reason', reason, 'hold_from', f[2] or NOW)
 end
 
 local let_gone, leaving, leases = {}, {}, {}

@@ -6,7 +6,7 @@
 --    at, c [customer digest, digests of aliases ...], jobs: [{a action, og, cg, s skipped or absent, r, u} or just the
 --    action, ...], w ms until a delivery handed back is due}.
 -- Returns {[[delivery, state, first or empty], ...], bells, [[delivery, body, again, ended leases], ...], more,
---   suspect}. Plans of deliveries that are not held under their token change nothing and are left out.
+--   isolated}. Plans of deliveries that are not held under their token change nothing and are left out.
 --COMMON
 --PARKING
 --CLAIM
@@ -227,14 +227,14 @@ for _, plan in ipairs(request.plans or {}) do
   if state then settled[#settled + 1] = { plan.k, state, first } end
 end
 
-local lent, more, suspect = {}, 0, 0
+local lent, more, isolated = {}, 0, 0
 if request.claim then
   local members, _
-  members, _, more, suspect = take(lane, request.claim)
+  members, _, more, isolated = take(lane, request.claim)
   lent = contents(members)
 end
 flush_let_go(lane)
 flush_indexed()
 flush_families()
 ring_woken()
-return { settled, bells, lent, more, suspect }
+return { settled, bells, lent, more, isolated }

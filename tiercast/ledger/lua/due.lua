@@ -1,30 +1,43 @@
 #!lua flags=allow-oom
 -- Which of these lanes have work that may start now? (For the timer: it rings, and never processes.)
--- Keys: lane:, due:, held: of the lanes. ARGV: ms that count as soon, lanes.
--- Returns {lanes to ring, lanes that were rung for a second ago and in vain, ms until the next is due (at most 1000), lanes
---   with a lease that ends soon}.
+-- Keys: lane:, due:, held:, lapsed: of the lanes. ARGV: lanes.
+-- Returns {lanes to ring, lanes that were rung for a second ago and in vain, ms until the next is due (at most 1000),
+--   lanes with due members that need isolation, now in ms}.
 --COMMON
 
 PATIENCE = 1000  -- a bell that brought nobody for that long is lost
 
-local waiting, lapsing, soonest = {}, {}, T + 1000
-for i = 2, #ARGV do
-  local lane = ARGV[i]
-  local f = call('HMGET', P .. 'lane:' .. lane, 'wake_at', 'paused')
-  if not f[2] then
-    local wake = tonumber(f[1] or 0)
+-- Whether a due member of the lane has lost its lease twice or more. Few have, so 100 are looked at.
+local function needs_isolation(lane)
+  if not any_lapsed(lane) then return false end
+  local looked = 0
+  local counts = call('HGETALL', P .. 'lapsed:' .. lane)
+  for i = 1, #counts, 2 do
+    if tonumber(counts[i + 1]) >= 2 and looked < 100 then
+      looked = looked + 1
+      local at = call('ZSCORE', P .. 'due:' .. lane, counts[i])
+      if at and tonumber(at) <= T then return true end
+    end
+  end
+  return false
+end
+
+local waiting, isolated, soonest = {}, {}, T + 1000
+for _, lane in ipairs(ARGV) do
+  local state = lane_state(lane)
+  if not state.paused then
     local due = call('ZRANGE', P .. 'due:' .. lane, 0, 0, 'WITHSCORES')
     local held = call('ZRANGE', P .. 'held:' .. lane, 0, 0, 'WITHSCORES')
     local at = math.min(tonumber(due[2] or 1e15), tonumber(held[2] or 1e15))
-    at = math.max(at, wake)
-    if held[2] and tonumber(held[2]) <= T + tonumber(ARGV[1]) then lapsing[#lapsing + 1] = lane end
+    at = math.max(at, state.wake_at or 0)
     if at <= T then
-      local open, age, unheard = is_open(lane)
-      if open and age >= 1000 and unheard > 0 then waiting[#waiting + 1] = lane end
+      local age, unheard = bell_under_way(state)
+      if age and age >= 1000 and unheard > 0 and is_open(lane, state) then waiting[#waiting + 1] = lane end
       ring(lane)
+      if due[2] and needs_isolation(lane) then isolated[#isolated + 1] = lane end
     else
       soonest = math.min(soonest, at)
     end
   end
 end
-return { bells, waiting, soonest - T, lapsing }
+return { bells, waiting, soonest - T, isolated, NOW }

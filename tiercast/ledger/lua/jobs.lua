@@ -1,39 +1,155 @@
 #!lua flags=allow-oom
 -- Settle jobs of one action, then claim the next, in one step.
--- Keys: all of _common, _parking and _claim; reads b: and d: of the claimed jobs' deliveries.
--- ARGV[1]: {lane, keep, keep_dead, settle: [...], claim: {...} or absent, put_off: {ms, reason} or absent,
---   wake: true where no drain of the caller will claim next}; an
---   outcome is {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
---    m 1 effect possible | 0 known not to be, st started ms before now (as a rule du), du duration ms}.
+-- Keys: all of _common, _parking and _claim; reads b: and d: of the claimed jobs' deliveries; rate:.
+-- ARGV[1]: {lane, keep, keep_dead, settle: [...], claim: {...} or absent}; an outcome is
+--   {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
+--    m 1 effect possible | 0 known not to be, du duration ms of the attempt,
+--    y 1 the vendor answered (a job that is done says so anyway),
+--    x outage (the vendor cannot be reached) | rate (it refused too many calls and named no time),
+--    h {ms, cause, reason, limit or absent}: hold the limit, or else the lane}.
 -- Returns {[settled job, ...], bells, [[job, ended leases, delay, [attempts, attempts before retry, maybe, delivery,
---   once digest, ms when an effect became possible], [head of the event, at], body], ...], more,
---   suspect, now in ms}; what is not there is null.
+--   once digest, ms when an effect became possible, ms that it has been failing], [head of the event, at], body], ...],
+--   more, isolated, now in ms, ms that the lane is still on hold}; what is not there is null.
 --COMMON
 --PARKING
 --CLAIM
 
+local OUTAGE_JOBS = 3          -- different jobs that must meet an outage, with no success between, to hold the lane
+local RATE_CHANGE = 1000       -- ms between two reductions of a learnt rate
+local RATE_TTL = 3600000       -- ms that a learnt rate outlives the last refusal
+
 local request = cjson.decode(ARGV[1])
 local lane = request.lane
+local lane_key = P .. 'lane:' .. lane
 KEEP, KEEP_DEAD = request.keep, request.keep_dead
+
+local health = nil
+
+-- What is on record of the lane's vendor: probe (number of the next probe during an outage), seen (up to three jobs
+-- that have met one), total (ms that the lane has been on hold), read once.
+local function vendor_health()
+  if not health then
+    local f = call('HMGET', lane_key, 'probe', 'outage', 'hold_total')
+    health = { probe = tonumber(f[1]), seen = {}, count = 0, total = tonumber(f[3] or 0) }
+    for job in string.gmatch(f[2] or '', '[^\n]+') do
+      health.seen[job], health.count = true, health.count + 1
+    end
+  end
+  return health
+end
+
+-- The vendor answered: an outage is over.
+local function note_answer()
+  local known = vendor_health()
+  if not known.probe and known.count == 0 then return end
+  if known.probe then
+    if call('HGET', lane_key, 'cause') == 'outage' then end_hold(lane) end
+    woken[lane] = true
+  end
+  call('HDEL', lane_key, 'probe', 'outage', 'outage_reason')
+  health = nil
+end
+
+-- A job met an outage. Returns whether the lane is held for it: then it costs the job nothing.
+local function note_outage(job, reason)
+  local known = vendor_health()
+  if known.probe then return true end
+  if not known.seen[job] then
+    known.seen[job], known.count = true, known.count + 1
+    local names = {}
+    for name in pairs(known.seen) do names[#names + 1] = name end
+    call('HSET', lane_key, 'outage', table.concat(names, '\n'))
+  end
+  if known.count < OUTAGE_JOBS then return false end
+  known.probe = 0
+  call('HSET', lane_key, 'outage_reason', reason or 'the vendor cannot be reached')
+  hold_for_probe(lane, 0)
+  return false
+end
+
+-- Count the jobs that the vendor has answered by the second: what it bears, should it refuse more.
+local function count_answers(count)
+  local f = call('HMGET', lane_key, 'second', 'answered', 'before')
+  local second, last = math.floor(T / 1000), tonumber(f[1] or 0)
+  if last == second then
+    call('HINCRBY', lane_key, 'answered', count)
+  else
+    call('HSET', lane_key, 'second', second, 'answered', count, 'before', last == second - 1 and f[2] or 0)
+  end
+end
+
+-- Jobs a second that the vendor has answered lately.
+local function answered_rate()
+  local f = call('HMGET', lane_key, 'second', 'answered', 'before')
+  local second, last = math.floor(T / 1000), tonumber(f[1] or 0)
+  if last == second - 1 then return tonumber(f[2]) end
+  if last ~= second then return 0 end
+  local before = tonumber(f[3] or 0)
+  return before > 0 and before or tonumber(f[2])
+end
+
+-- The vendor refused a call because there were too many, and named no time: learn a rate a little below what it bears.
+local function note_refusal()
+  local name = request.learn
+  if not name then return end
+  local key = P .. 'rate:' .. name
+  local at = tonumber(call('HGET', key, 'at') or 0)
+  if T - at < RATE_CHANGE and T >= at then return end
+  local rate, answered = learnt_rate(name), answered_rate()
+  local ceiling = answered > 0 and answered or (rate or 2) / 2
+  if rate then ceiling = math.min(ceiling, rate) end
+  local base = math.max(1 / 60, 0.95 * ceiling)
+  call('HSET', key, 'base', base, 'at', NOW, 'ceiling', math.max(base, ceiling))
+  call('PEXPIRE', key, RATE_TTL)
+end
+
+local function hold_as_asked(wanted)
+  local ms, cause, reason, limit = wanted[1], wanted[2], wanted[3], wanted[4]
+  if not limit then return hold(lane, T + ms, cause, reason) end
+  local key, at = P .. 'limit:' .. limit, T_US + ms * 1000
+  if at > tonumber(call('GET', key) or 0) then call('SET', key, int(at), 'PX', int(ms + 1000)) end
+end
+
+-- The fields that say since when a job has been failing by itself: `ff`, and how long its lane had been on hold by then.
+local function failing_since(job, more)
+  if call('HEXISTS', P .. 'j:' .. job, 'ff') == 1 then return end
+  for _, value in ipairs({ 'ff', NOW, 'fh', int(vendor_health().total) }) do more[#more + 1] = value end
+end
+
+-- Give a job back as if it had not been claimed; what is known of its effect stays on record.
+local function release(o, due)
+  call('ZADD', P .. 'due:' .. lane, int(due), o.k)
+  local fields = {}
+  if o.r then fields = { 'r', o.r } end
+  if o.m == 1 then
+    for _, value in ipairs({ 'm', 1, 'mt', NOW }) do fields[#fields + 1] = value end
+  elseif o.m == 0 then
+    call('HDEL', P .. 'j:' .. o.k, 'm', 'mt')
+  end
+  if #fields > 0 then call('HSET', P .. 'j:' .. o.k, unpack(fields)) end
+end
 
 local function settle(o)
   local due = let_go(o.k, o.t)
   if not due then return false end
-  local key = P .. 'j:' .. o.k
-  if o.o == 'back' then
-    call('ZADD', P .. 'due:' .. lane, int(o.w and T + o.w or due), o.k)
-    if o.r then call('HSET', key, 'r', o.r) end
+  if o.h then hold_as_asked(o.h) end
+  if o.x == 'rate' then note_refusal() end
+  local held = o.x == 'outage' and note_outage(o.k, o.r)
+  if o.o == 'back' or (held and (o.o == 'later' or o.o == 'dead')) then
+    release(o, due)
     return true
   end
+  local key = P .. 'j:' .. o.k
   local about = look_up(o.k)
   local maybe = about[MAYBE] == '1'
-  local more = o.du and attempt_fields(o.k, about[TRIES] + 1, int(T - (o.st or o.du)), int(o.du), o.o, o.r) or {}
+  local more = o.du and attempt_fields(o.k, about[TRIES] + 1, int(T - o.du), int(o.du), o.o, o.r) or {}
   if o.m == 1 then
     for _, value in ipairs({ 'm', 1, 'mt', NOW }) do more[#more + 1] = value end
   elseif o.m == 0 and maybe then
     call('HDEL', key, 'm', 'mt')
   end
   if o.o == 'later' then
+    failing_since(o.k, more)
     if o.r then
       more[#more + 1] = 'r'
       more[#more + 1] = o.r
@@ -56,12 +172,20 @@ lapse = function(_, job, count)
   return false
 end
 
--- What a worker needs of each job that is lent to it.
+-- Ms that a job has been failing by itself, time on hold not counted.
+local function failing_ms(since, held_then)
+  if not since then return false end
+  return int(math.max(0, T - tonumber(since) - (vendor_health().total - tonumber(held_then or 0))))
+end
+
+-- What a worker needs of each job that it has claimed.
 local function contents(jobs, delays)
   local of_jobs, bodies, rows = {}, {}, {}
   for i, job in ipairs(jobs) do
-    of_jobs[i] = call('HMGET', P .. 'j:' .. job, 'n', 'b', 'm', 'd', 'cg', 'mt')
-    bodies[i] = P .. 'b:' .. of_jobs[i][4]
+    local f = call('HMGET', P .. 'j:' .. job, 'n', 'b', 'm', 'd', 'cg', 'mt', 'ff', 'fh')
+    f[7], f[8] = failing_ms(f[7], f[8]), nil
+    of_jobs[i] = f
+    bodies[i] = P .. 'b:' .. f[4]
   end
   bodies = get_many(bodies)
   for i, job in ipairs(jobs) do
@@ -72,25 +196,31 @@ local function contents(jobs, delays)
   return rows
 end
 
-local settled, leaving_jobs = {}, {}
+local settled, leaving_jobs, answered = {}, {}, 0
 for i, outcome in ipairs(request.settle or {}) do leaving_jobs[i] = outcome.k end
 look_up_leases(lane, leaving_jobs)
 for _, outcome in ipairs(request.settle or {}) do
+  if outcome.o == 'done' or outcome.y then answered = answered + 1 end
+end
+if answered > 0 then
+  note_answer()
+  count_answers(answered)
+end
+for _, outcome in ipairs(request.settle or {}) do
   if settle(outcome) then settled[#settled + 1] = outcome.k end
 end
-if request.put_off then put_off(lane, T + request.put_off[1], request.put_off[2]) end
 
-local lent, more, suspect = {}, 0, 0
+local lent, more, isolated = {}, 0, 0
 if request.claim then
   local members, delays
-  members, delays, more, suspect = take(lane, request.claim)
+  members, delays, more, isolated = take(lane, request.claim)
   lent = contents(members, delays)
 elseif #settled > 0 then
   flush_let_go(lane)
   flush_owed()
-  if request.wake then call('HDEL', P .. 'lane:' .. lane, 'ticket') end
   ring_if_due(lane)
 end
 flush_families()
 ring_woken()
-return { settled, bells, lent, more, suspect, NOW }
+local wake_at = tonumber(call('HGET', lane_key, 'wake_at') or 0)
+return { settled, bells, lent, more, isolated, NOW, math.max(0, wake_at - T) }

@@ -91,7 +91,8 @@ function verbs.pause()
 end
 
 function verbs.resume()
-  call('HDEL', P .. 'lane:' .. request.lane, 'paused', 'wake_at', 'reason', 'ticket')
+  end_hold(request.lane)
+  call('HDEL', P .. 'lane:' .. request.lane, 'paused', 'probe', 'outage', 'outage_reason', 'bell', 'drained')
   ring_if_due(request.lane)
   return { 'ok', 'resumed' }
 end

@@ -1,0 +1,169 @@
+"""The drain of an action's jobs: claim, start, settle, until nothing is due and nothing is under way."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from tiercast.config.model import ActionSpec, Limit
+from tiercast.errors import LedgerError, LedgerUnavailable
+from tiercast.ledger import Ledger, new_token
+from tiercast.ledger.model import Claim, HeldJob, Turn
+
+from ..drains import Drain, Lanes
+from ..threads import Threads
+from .executor import Executor
+from .outbox import Outbox
+
+log = structlog.get_logger()
+
+#: The most jobs of one claim: the ledger serves nobody else while it hands them out, some 0.01 ms each.
+CLAIM_MAX_JOBS = 200
+
+#: Redelivered jobs of a process at first; twice as many each time that all of them were settled.
+REDELIVERED_JOBS = 16
+
+#: Milliseconds within which a drain of quick jobs claims again.
+BACK_MS = 40
+
+#: Seconds between two tries while the ledger is away.
+RETRY_SECONDS = 0.2
+
+#: Seconds that a drain waits at a time while its jobs are under way.
+WAIT_SECONDS = 1.0
+
+
+class JobsDrain(Drain):
+    """Drains one action's lane.
+
+    Dying on any line loses nothing: the lease of a job that was claimed and not settled expires, and the job is
+    redelivered.
+
+    Args:
+        isolated: claim only members whose lease has expired at least twice.
+    """
+
+    def __init__(
+        self,
+        lane: str,
+        ledger: Ledger,
+        executor: Executor,
+        outbox: Outbox,
+        lanes: Lanes,
+        threads: Threads,
+        *,
+        isolated: bool = False,
+    ) -> None:
+        super().__init__(lane, threads)
+        self.executor = executor
+        self.outbox = outbox
+        self._ledger = ledger
+        self._lanes = lanes
+        self._isolated = isolated
+        self._limits = tuple(
+            (limit.name, round(_interval(limit, executor.spec) * 1e6)) for limit in executor.spec.limits
+        )
+        self._learn = learn_name(executor.spec)
+        self._redelivered = REDELIVERED_JOBS
+        self._more = False
+
+    def wake(self) -> None:
+        """End the wait for outcomes."""
+        self.outbox.wake()
+
+    def is_idle(self) -> bool:
+        """Whether this process holds nothing of the lane, and nothing awaits settling."""
+        return self.executor.is_idle() and not len(self.outbox)
+
+    def run(self) -> None:
+        """Exchange until nothing is due, held or to be settled."""
+        self._more = True
+        while True:
+            try:
+                self._exchange()
+            except LedgerUnavailable as error:
+                log.warning("drain.ledger", lane=self.lane, error=type(error).__name__)
+                if not self._waits_for_ledger():
+                    return
+                continue
+            except LedgerError as error:
+                log.error("drain.refused", lane=self.lane, error=str(error))
+                self._more = False
+            if self.is_idle() and not self._more:
+                if not self.has_more_to_do():
+                    return
+                self._more = True
+                continue
+            if not (self._more and self.executor.capacity() and not len(self.outbox)):
+                self.outbox.wait(self.executor.is_idle, WAIT_SECONDS)
+
+    def _waits_for_ledger(self) -> bool:
+        """While the ledger is away: go on as long as there are outcomes to settle; the timer rings for what is due."""
+        time.sleep(RETRY_SECONDS)
+        self._more = False
+        return not self.is_idle() or self.has_more_to_do()
+
+    def _exchange(self) -> None:
+        """Settle what is ready and claim what can start."""
+        claim = self._claim()
+        asked = time.monotonic()
+        turn = self.outbox.exchange(claim)
+        if turn is None:
+            return
+        self._lanes.due(turn.bells)
+        if claim is not None:
+            self._more = turn.more and not turn.on_hold and claim.n > 0
+        if turn.lent:
+            self._note_redelivered(turn)
+            self.count(claimed=len(turn.lent))
+            self.executor.start(turn.lent, asked, more=self._more)
+        if turn.on_hold:
+            self.executor.release_waiting()
+
+    def settle(self) -> None:
+        """Settle what is ready, from another thread than the drain's.
+
+        Raises:
+            LedgerError: the ledger fails.
+        """
+        turn = self.outbox.exchange(None)
+        if turn is not None:
+            self._lanes.due(turn.bells)
+
+    def _claim(self) -> Claim | None:
+        heard = self.take_heard()
+        n = 0 if self.closing else min(CLAIM_MAX_JOBS, self.executor.capacity())
+        if n == 0 and not heard:
+            return None
+        spec = self.executor.spec
+        return Claim(
+            token=new_token(),
+            n=n,
+            cap=spec.concurrency * self.executor.batch if spec.concurrency else None,
+            redelivered=self._redelivered,
+            isolated=self._isolated,
+            heard=heard,
+            back=BACK_MS if self.executor.sizer.is_quick() else 0,
+            learn=self._learn,
+            limits=self._limits,
+            per_call=self.executor.sizer.portion() if spec.cls.is_bulk() else 1,
+        )
+
+    def _note_redelivered(self, turn: Turn[HeldJob]) -> None:
+        """Take on more redelivered jobs at a time while none of them ends its process: this one lives."""
+        found = sum(1 for job in turn.lent if job.lapses == 1)
+        if found >= self._redelivered:
+            self._redelivered *= 2
+        elif not found:
+            self._redelivered = REDELIVERED_JOBS
+
+
+def learn_name(spec: ActionSpec) -> str:
+    """Under which name a rate is learnt: the action's named limit, or its own."""
+    return spec.limit or f"jobs/{spec.name}"
+
+
+def _interval(limit: Limit, spec: ActionSpec) -> float:
+    """Seconds from one start to the next that keep within a limit, with a twentieth to spare."""
+    return limit.seconds / limit.calls / 0.95 * spec.cls.calls

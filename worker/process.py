@@ -1,0 +1,193 @@
+"""One process of the worker: builds its parts, starts them and stops them. The only module that knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+import structlog
+
+from tiercast.bells import lanes_of, publisher, queue_of
+from tiercast.config import load_config
+from tiercast.config.model import ActionSpec, Config
+from tiercast.ledger import Digests, Ledger, keys, open_ledger, prepare
+from tiercast.ledger.model import Claim, HeldJob, Outcome, Turn
+from tiercast.ringer import BellRinger
+from tiercast.settings import Settings, load_settings
+
+from .drains import Drain
+from .execution.drain import JobsDrain, learn_name
+from .execution.executor import Executor
+from .execution.leases import LeaseTable
+from .execution.outbox import Outbox
+from .intake.drain import DeliveriesDrain
+from .supervision.heartbeat import Heartbeat, overdue_after
+from .supervision.loop import EventLoop
+from .supervision.shutdown import shut_down
+from .threads import Threads
+
+log = structlog.get_logger()
+
+#: Seconds that a task waits for its lane, so that what is quickly done stands in its result.
+REPORT_SECONDS = 0.05
+
+
+class WorkerProcess:
+    """What one process needs to work on lanes. Made once, after the fork; safe to use from several threads.
+
+    Args:
+        settings: of the environment.
+        config: the configuration, loaded.
+        queues: the Celery queues that this worker consumes; only lanes of these are drained here without a bell.
+        isolated: claim only members whose lease has expired at least twice.
+    """
+
+    def __init__(
+        self, settings: Settings, config: Config, *, queues: frozenset[str] | None = None, isolated: bool = False
+    ) -> None:
+        self.settings = settings
+        self.config = config
+        self.ledger: Ledger = open_ledger(settings, role="worker")
+        self.digests: Digests = prepare(self.ledger, settings)
+        self.ringer = BellRinger(publisher(settings, lambda lane: queue_of(config, lane)))
+        self.loop = EventLoop()
+        self._threads = Threads("drain")
+        self._drains_here = frozenset(
+            lane for lane in lanes_of(config) if not isolated and (queues is None or queue_of(config, lane) in queues)
+        )
+        self.intakes: dict[str, DeliveriesDrain] = {}
+        self.actions: dict[str, JobsDrain] = {}
+        for source in config.sources:
+            lane = keys.deliveries_lane(source)
+            self.intakes[lane] = DeliveriesDrain(
+                lane, self.ledger, config, self.digests, self, self._threads, isolated=isolated
+            )
+        for spec in config.actions.values():
+            drain = self._jobs_drain(spec, isolated=isolated)
+            self.actions[drain.lane] = drain
+        self.heartbeat = Heartbeat(self.ledger, list(self.actions.values()), list(self.intakes.values()), self._threads)
+
+    def _jobs_drain(self, spec: ActionSpec, *, isolated: bool) -> JobsDrain:
+        lane, learn = keys.jobs_lane(spec.name), learn_name(spec)
+
+        def settle(outcomes: list[Outcome], claim: Claim | None) -> Turn[HeldJob]:
+            return self.ledger.jobs(lane, outcomes, claim, learn=learn)
+
+        outbox = Outbox(settle, lambda outcome: drain.count(**{outcome.verdict: 1}))
+        leases = LeaseTable(self.ledger.lease, overdue_after(spec))
+        executor = Executor(spec, spec.make(), leases, outbox, self.loop.loop)
+        drain = JobsDrain(lane, self.ledger, executor, outbox, self, self._threads, isolated=isolated)
+        return drain
+
+    # --- lanes
+
+    def knows(self, lane: str) -> bool:
+        """Whether the configuration has that source or action."""
+        return lane in self.intakes or lane in self.actions
+
+    def drain_of(self, lane: str) -> Drain:
+        """The drain of a lane that the configuration knows."""
+        return self.intakes.get(lane) or self.actions[lane]
+
+    def due(self, lanes: Iterable[str]) -> None:
+        """Lanes have become due: drain those of actions here, where their queue is served, and ring for others."""
+        ring = []
+        for lane in lanes:
+            drain = self.actions.get(lane) if lane in self._drains_here else None
+            if drain is not None and drain.executor.capacity():
+                drain.start(heard=True)
+            elif self.knows(lane):
+                ring.append(lane)
+        self.ringer.ring(ring)
+
+    def hear(self, lane: str) -> dict[str, int | dict[str, int]]:
+        """A bell named this lane: have it drained. Returns counts, for monitors.
+
+        The lane is drained in the background, so that this process can hear the next bell. What is done within a moment
+        is counted: `claimed`, and how many ended in which state; `jobs` holds the same of the jobs that deliveries of
+        this lane led to. The rest is counted by the lane's next bell.
+        """
+        drain = self.drain_of(lane)
+        was_running = drain.is_running
+        drain.start(heard=True)
+        deadline = time.monotonic() + REPORT_SECONDS
+        if not was_running:
+            drain.wait(REPORT_SECONDS)
+        counts: dict[str, int | dict[str, int]] = {"claimed": 0, **drain.take_counts()}
+        if lane in self.intakes:
+            jobs = self._counts_of_jobs(deadline if not was_running else 0.0)
+            if jobs:
+                counts["jobs"] = jobs
+        return counts
+
+    def _counts_of_jobs(self, deadline: float) -> dict[str, int]:
+        """What has become of the jobs of all actions, since this was last asked; those under way are waited for."""
+        counts: Counter[str] = Counter()
+        for drain in self.actions.values():
+            drain.wait(max(0.0, deadline - time.monotonic()))
+            counts.update(drain.take_counts())
+        return dict(counts)
+
+    # --- begin and end
+
+    def start(self) -> None:
+        """Start the event loop and the heartbeat."""
+        self.loop.start()
+        self.heartbeat.start()
+
+    def stop(self, grace: float) -> None:
+        """Give back what has not begun, give what runs `grace` seconds, settle, and close all connections."""
+        self.heartbeat.stop()
+        shut_down(
+            list(self.actions.values()), list(self.intakes.values()), self.loop, self.ringer, self.ledger, grace=grace
+        )
+
+
+_lock = threading.Lock()
+_process: WorkerProcess | None = None
+_loaded: tuple[Settings, Config] | None = None
+_queues: frozenset[str] | None = None
+
+
+def load() -> tuple[Settings, Config]:
+    """Read settings and configuration, once; a forked process inherits them.
+
+    Raises:
+        ConfigError, SettingsError: as they say.
+    """
+    global _loaded
+    if _loaded is None:
+        settings = load_settings()
+        _loaded = settings, load_config(settings)
+    return _loaded
+
+
+def serve_queues(queues: Iterable[str]) -> None:
+    """Note which Celery queues this worker consumes; before it forks its pool."""
+    global _queues
+    _queues = frozenset(queues)
+
+
+def process() -> WorkerProcess:
+    """The worker process that this is, made and started at its first use."""
+    global _process
+    with _lock:
+        if _process is None:
+            _process = WorkerProcess(*load(), queues=_queues)
+            _process.start()
+        return _process
+
+
+def stop(grace: float) -> None:
+    """Stop what `process` started, if anything."""
+    with _lock:
+        if _process is not None:
+            _process.stop(grace)
+
+
+def try_event_loop() -> None:
+    """Raise unless an event loop can be made here: some pools of Celery replace what it is made of."""
+    asyncio.new_event_loop().close()
