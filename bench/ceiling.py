@@ -107,7 +107,9 @@ def measure(workload: Workload, count: int) -> Ceiling:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure each kind of endpoint, print."""
     parser = argparse.ArgumentParser(prog="make bench-endpoints ARGS=...", description=__doc__.split("\n")[0])
-    parser.add_argument("--calls", type=int, default=20_000, help="calls to each (default 20,000; a tenth of it in bulk)")
+    parser.add_argument(
+        "--calls", type=int, default=20_000, help="calls to each (default 20,000; a tenth of it in bulk)"
+    )
     given = parser.parse_args(arguments)
     end_cleanly()
     prepare("flask")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .environments import node_folder, python
-from .participants import OWN_WEB, OWN_WORKER, Environment
+from .environments import Environment, node_folder, python
+from .participants import OWN_WEB, OWN_WORKER
 
 Command = tuple[str, ...]
 

@@ -189,7 +189,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream's
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
@@ -236,7 +236,7 @@ class HttpConnection(asyncio.Protocol):
 class CrmConnection(HttpConnection):
     """A bulk endpoint: up to 100 records a call, in the shape of HubSpot's batch upsert."""
 
-    def _read(self, head: bytes, body: bytes) -> tuple[Iterable[bytes], bytes]:
+    def _read(self, _: bytes, body: bytes) -> tuple[Iterable[bytes], bytes]:
         records = json.loads(body)["inputs"]
         results = [{"id": one["id"], "new": True, "objectWriteTraceId": one["objectWriteTraceId"]} for one in records]
         answer = json.dumps({"status": "COMPLETE", "results": results}, separators=(",", ":")).encode()
@@ -259,7 +259,7 @@ class SmtpConnection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a stream's
         self._say(b"220 bench.example ESMTP")
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
@@ -268,7 +268,11 @@ class SmtpConnection(asyncio.Protocol):
             self._say(b"552 5.3.4 the message is too long")
             self._end()
             return
-        while not self._busy and self._transport is not None and (self._message() if self._reading_message else self._line()):
+        while (
+            not self._busy
+            and self._transport is not None
+            and (self._message() if self._reading_message else self._line())
+        ):
             pass
 
     def _line(self) -> bool:
@@ -307,11 +311,11 @@ class SmtpConnection(asyncio.Protocol):
         if self._bytes:
             self.data_received(b"")
 
-    def _hello(self, line: bytes) -> None:
+    def _hello(self, _: bytes) -> None:
         self._forget()
         self._say(b"250-bench.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 4194304")
 
-    def _old_hello(self, line: bytes) -> None:
+    def _old_hello(self, _: bytes) -> None:
         self._forget()
         self._say(b"250 bench.example")
 
@@ -333,21 +337,21 @@ class SmtpConnection(asyncio.Protocol):
             self._recipients += 1
             self._say(b"250 2.1.5 recipient taken")
 
-    def _data(self, line: bytes) -> None:
+    def _data(self, _: bytes) -> None:
         if not self._recipients:
             self._say(b"503 5.5.1 RCPT first")
         else:
             self._reading_message = True
             self._say(b"354 go on, end with a dot")
 
-    def _reset(self, line: bytes) -> None:
+    def _reset(self, _: bytes) -> None:
         self._forget()
         self._say(b"250 2.0.0 forgotten")
 
-    def _nothing(self, line: bytes) -> None:
+    def _nothing(self, _: bytes) -> None:
         self._say(b"250 2.0.0 fine")
 
-    def _quit(self, line: bytes) -> None:
+    def _quit(self, _: bytes) -> None:
         self._say(b"221 2.0.0 bye")
         self._end()
 
