@@ -53,7 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _waiting(given: argparse.Namespace, names: Sequence[str], machine: dict[str, str], folder: Path) -> bool:
     """The workloads that wait; whether every contender could be measured."""
-    effort = Effort(trial=given.trial, seconds=given.seconds, rounds=given.rounds, quick=given.quick)
+    effort = Effort(
+        trial=given.trial,
+        trial_seconds=min(3.0, given.seconds),
+        seconds=given.seconds,
+        rounds=given.rounds,
+        quick=given.quick,
+    )
     path: Path = given.json.with_name("waiting.json")
     before = json.loads(path.read_text()) if path.exists() else {}
     left_out: dict[str, str] = {}
@@ -71,7 +77,7 @@ def _waiting(given: argparse.Namespace, names: Sequence[str], machine: dict[str,
         print(f"\n{waiting_report.terminal(name, outcome)}", flush=True)
     note = (
         f"Each run lasts about {effort.seconds:g} s at a contender's best setting, which was found in trials of "
-        f"{effort.trial:,} events; medians of {effort.rounds} round(s)."
+        f"{effort.trial:,} events or {effort.trial_seconds:g} s; medians of {effort.rounds} round(s)."
     )
     text = "\n\n".join([machine_table(machine), note, waiting_report.markdown(outcomes)])
     path.with_suffix(".md").write_text(text, encoding="utf-8")

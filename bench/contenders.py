@@ -30,12 +30,16 @@ class Setting:
         if not self.processes:
             return "defaults"
         each = f" of {self.connections}" if self.connections > 1 else ""
-        return f"{self.processes} processes{each}" + (f", a task an {self.shape}" if self.shape else "")
+        return f"{self.processes} processes{each}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One set-up. `sizes` are the (processes, connections) that it is tried with, the middle one in quick runs."""
+    """One set-up. `sizes` are the (processes, connections) that it is tried with, the middle one in quick runs.
+
+    `shape` is that of its settings. With a task for each action, an action is retried alone, as ours are. With one task
+    for an event, a retry repeats all that the event leads to; that is less work, and right for an only action.
+    """
 
     name: str
     label: str
@@ -43,20 +47,15 @@ class Contender:
     web: Command
     workers: Callable[[Setting], Sequence[Command]]
     sizes: tuple[tuple[int, int], ...] = ()
+    shape: str = "action"
     ours: bool = False
 
-    def first(self, *, bulk: bool, quick: bool) -> list[Setting]:
-        """The settings to try first: each size, with one task for an event."""
+    def settings(self, *, bulk: bool, quick: bool) -> list[Setting]:
+        """The settings to try. In bulk there is no choice of shape."""
         if not self.sizes:
             return [Setting()]
         sizes = (self.sizes[len(self.sizes) // 2],) if quick else self.sizes
-        return [Setting(processes=p, connections=c, shape="" if bulk else "event") for p, c in sizes]
-
-    def second(self, best: Setting) -> list[Setting]:
-        """The settings to try once the best size is known: the other shape."""
-        if best.shape != "event":
-            return []
-        return [Setting(processes=best.processes, connections=best.connections, shape="action")]
+        return [Setting(processes=p, connections=c, shape="" if bulk else self.shape) for p, c in sizes]
 
     def env(self, setting: Setting) -> dict[str, str]:
         """The variables that say how to run."""
@@ -89,6 +88,10 @@ def _own(_: Setting) -> list[Command]:
     return [OWN_WORKER]
 
 
+_GREEN_SIZES = ((2, 100), (2, 300), (2, 1000))
+_NODE_SIZES = ((2, 100), (2, 300), (3, 300), (2, 1000))
+_NODE_WEB = ("node", str(node_folder() / "web.js"))
+
 ALL = (
     Contender(
         name="celery-prefork",
@@ -104,15 +107,26 @@ ALL = (
         environment="flask",
         web=_FLASK,
         workers=_gevent,
-        sizes=((2, 100), (2, 300), (2, 1000)),
+        sizes=_GREEN_SIZES,
     ),
     Contender(
-        name="bullmq",
-        label="BullMQ",
+        name="celery-gevent-event",
+        label="gevent, task an event",
+        environment="flask",
+        web=_FLASK,
+        workers=_gevent,
+        sizes=_GREEN_SIZES,
+        shape="event",
+    ),
+    Contender(name="bullmq", label="BullMQ", environment="node", web=_NODE_WEB, workers=_bullmq, sizes=_NODE_SIZES),
+    Contender(
+        name="bullmq-event",
+        label="BullMQ, job an event",
         environment="node",
-        web=("node", str(node_folder() / "web.js")),
+        web=_NODE_WEB,
         workers=_bullmq,
-        sizes=((2, 100), (2, 300), (2, 500), (3, 300), (2, 1000)),
+        sizes=_NODE_SIZES,
+        shape="event",
     ),
     Contender(name="tiercast", label="Tiercast", environment="own", web=OWN_WEB, workers=_own, ours=True),
 )

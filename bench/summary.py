@@ -61,10 +61,10 @@ class Summary:
         return [
             _least("acks a second, times the best peer", self._times_peer(own, "acks"), 2),
             _least("acks a second, share of an empty Flask route", self.ratio(own, "acks", to="empty-flask"), 0.8),
-            _least("actions of one INCR a second, times the best peer", self._times_peer(own, "drained"), 1.2),
-            _least("the same of a bulk kind, times the best peer", self._times_peer(bulk, "drained"), 3),
-            _most("idle: median from webhook to action, times Flask + Celery", self.ratio(own, "idle_p50"), 1),
-            _most("idle: p99 from webhook to action, ms", self.figure(own, "idle_p99"), 100),
+            _least("actions a second, times the best peer", self._times_peer(own, "drained"), 1.2),
+            _least("actions a second in bulk, times the best peer", self._times_peer(bulk, "drained"), 3),
+            _most("idle: webhook to action, median, times Flask + Celery", self.ratio(own, "idle_p50"), 1),
+            _most("idle: webhook to action, p99, ms", self.figure(own, "idle_p99"), 100),
             _most("ack at 500 a second: p99, ms", self.figure(own, "open_p99"), 50),
         ]
 

@@ -37,9 +37,10 @@ _MOST_EVENTS = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much is measured: events of a trial, seconds that a measured run takes about, rounds of all contenders."""
+    """How much is measured: the least events and the seconds of a trial, the seconds of a measured run, rounds."""
 
     trial: int = 2000
+    trial_seconds: float = 3.0
     seconds: float = 10.0
     rounds: int = 3
     quick: bool = False
@@ -88,13 +89,15 @@ def compare(
         known: the best settings of an earlier run; those contenders are not tuned again.
     """
     outcome = Outcome()
+    if workload.bulk:
+        contenders = [who for who in contenders if who.shape == "action"]
     print(f"\n{workload.name}: {workload.label}", flush=True)
     counts: dict[str, int] = {}
     for who in contenders:
         with _left_out(outcome, who):
             setting, rate = _tune(who, workload, folder, effort, outcome, (known or {}).get(who.name))
             outcome.best[who.name] = setting
-            counts[who.name] = _count(rate, effort)
+            counts[who.name] = _count(rate, effort.trial, effort.seconds)
     for number in range(effort.rounds):
         for who in contenders:
             if who.name in outcome.left_out:
@@ -129,28 +132,22 @@ def _tune(
     who: Contender, workload: Workload, folder: Path, effort: Effort, outcome: Outcome, known: Setting | None
 ) -> tuple[Setting, float]:
     """Try each setting once; returns the best with its jobs a second."""
-    bulk = workload.spec.protocol == "crm"
     rates: dict[Setting, float] = {}
-
-    def attempt(settings: Sequence[Setting]) -> None:
-        for setting in settings:
-            place = folder / f"{workload.name}-{who.name}-try{len(rates)}"
-            figures = measure(who, setting, workload, place, count=effort.trial)
-            rates[setting] = 0.0 if figures["missing"] or figures["doubled"] else figures["rate"]
-            _say("trial", who, setting, figures)
-
-    attempt([known] if known else who.first(bulk=bulk, quick=effort.quick))
+    for setting in [known] if known else who.settings(bulk=workload.bulk, quick=effort.quick):
+        place = folder / f"{workload.name}-{who.name}-try{len(rates)}"
+        # A program that compiles while it runs is quicker after some seconds than in its first.
+        count = _count(max(rates.values(), default=0.0), effort.trial, effort.trial_seconds)
+        figures = measure(who, setting, workload, place, count=count)
+        rates[setting] = 0.0 if figures["missing"] or figures["doubled"] else figures["rate"]
+        _say("trial", who, setting, figures)
     best = max(rates, key=lambda setting: rates[setting])
-    if not known and not effort.quick:
-        attempt(who.second(best))
-        best = max(rates, key=lambda setting: rates[setting])
     outcome.trials[who.name] = [(str(setting), rate) for setting, rate in rates.items()]
     return best, rates[best]
 
 
-def _count(rate: float, effort: Effort) -> int:
+def _count(rate: float, least: int, seconds: float) -> int:
     """How many events keep a contender busy for about the seconds wanted."""
-    wanted = min(max(rate * effort.seconds, effort.trial), _MOST_EVENTS)
+    wanted = min(max(rate * seconds, least), _MOST_EVENTS)
     return max(1, round(wanted / _HUNDRED)) * _HUNDRED
 
 
@@ -243,7 +240,7 @@ def _checking(stage: Stage) -> Any:
 
 def _say(what: str, who: Contender, setting: Setting, figures: Figures) -> None:
     print(
-        f"  {what:9} {who.label:15} {setting!s:34} {figures['rate']:7,.0f} jobs/s"
+        f"  {what:9} {who.label:22} {setting!s:21} {figures['rate']:7,.0f} jobs/s"
         f"  {figures['cpu_worker']:5.2f} ms CPU  {figures['peak']:5,.0f} at once",
         flush=True,
     )
@@ -266,7 +263,8 @@ def middle(rounds: Sequence[Figures], figure: str) -> float:
     return median(one[figure] for one in rounds)
 
 
-def best_peer(rounds: Mapping[str, Sequence[Figures]]) -> str:
-    """The peer with the most jobs a second; empty where none was measured."""
-    peers = [name for name in rounds if name in BY_NAME and not BY_NAME[name].ours]
-    return max(peers, key=lambda name: middle(rounds[name], "rate"), default="")
+def best_peer(rounds: Mapping[str, Sequence[Figures]], *, shape: str = "") -> str:
+    """The peer (of a shape) with the most jobs a second; empty where none was measured."""
+    peers = [BY_NAME[name] for name in rounds if name in BY_NAME and not BY_NAME[name].ours]
+    names = [who.name for who in peers if not shape or who.shape == shape]
+    return max(names, key=lambda name: middle(rounds[name], "rate"), default="")

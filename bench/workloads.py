@@ -50,6 +50,11 @@ class Workload:
     spec: Spec
     action: str
 
+    @property
+    def bulk(self) -> bool:
+        """Whether one call does many jobs."""
+        return self.spec.protocol == "crm"
+
     def config(self, port: int) -> str:
         """The text of our configuration file; the endpoint listens on `port`."""
         return f"[actions.act]{self.action.format(port=port)}{_RULE}"
