@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint format lock clean bench bench-scale bench-fairness bench-sizing lock-bench
+.PHONY: help run test chaos lint format lock clean bench bench-endpoints bench-window bench-scale bench-fairness bench-sizing lock-bench
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
@@ -40,8 +40,14 @@ format: $(STAMP)  ## Format the code
 
 BENCH = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(N),--events $(N)) $(ARGS)
 
-bench: $(STAMP)  ## Measure beside Flask + Celery and others, half an hour (ROUNDS=3 N=5000 ARGS=--quick)
+bench: $(STAMP)  ## Measure beside Celery, BullMQ and others, an hour (ARGS="--only http-30ms,http-300ms")
 	@exec $(BIN)/python -m bench $(BENCH)
+
+bench-window: $(STAMP)  ## Measure what the worker finds that a vendor bears, and its memory over 100,000 jobs
+	@exec $(BIN)/python -m bench.window $(ARGS)
+
+bench-endpoints: $(STAMP)  ## Measure the ceilings of the benchmark's own endpoints
+	@exec $(BIN)/python -m bench.ceiling $(ARGS)
 
 bench-scale: $(STAMP)  ## Measure the cost of an event with 10,000 and with 200,000 owed (ARGS="--owed 1000000")
 	@exec $(BIN)/python -m bench.scale $(ARGS)

@@ -1,4 +1,8 @@
-"""`make bench`: Tiercast and its peers side by side, in turn, on one machine."""
+"""`make bench`: Tiercast and its peers side by side, in turn, on one machine.
+
+Two parts: the workloads that wait for a network, and `incr`, whose actions are one `INCR` each: what is left when
+nothing waits, the overhead.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,19 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
-from .environments import ROOT, Missing, prepare
+from . import contenders, waiting, waiting_report, workloads
+from .environments import HOME, ROOT, Environment, Missing, prepare
 from .machine import describe
 from .measure import Figures, Options, measure
 from .participants import ALL, BY_NAME, Participant
 from .processes import end_cleanly
 from .report import MODES, machine_table, markdown, plots, terminal, write_between
 from .summary import Summary
+from .waiting import Effort, Outcome
 
 #: Seconds that one participant takes beside its events, and for each event, as a guess for the first estimate.
 _GUESS, _GUESS_EVENT = 22.0, 0.004
@@ -24,18 +31,68 @@ _GUESS, _GUESS_EVENT = 22.0, 0.004
 Results = dict[str, dict[str, list[Figures]]]
 
 
+#: The name under which the actions of one INCR each are selected.
+_INCR = "incr"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     given = _parse(arguments)
     end_cleanly()
-    options = Options(events=given.events, open_rate=given.rate, open_seconds=given.open_seconds, idle=given.idle)
-    left_out: dict[str, str] = {}
-    chosen = list(_ready([BY_NAME[name] for name in given.only], left_out))
+    good = True
     with tempfile.TemporaryDirectory(prefix="tiercast-bench-", dir=given.data) as folder:
         machine = describe(Path(folder))
         for name, value in machine.items():
             print(f"{name:12} {value}")
-        results = _rounds(chosen, Path(folder), options, modes=given.modes, rounds=given.rounds, left_out=left_out)
+        if names := [name for name in given.only if name != _INCR]:
+            good &= _waiting(given, names, machine, Path(folder))
+        if _INCR in given.only:
+            good &= _incr(given, machine, Path(folder))
+    return 0 if good else 1
+
+
+def _waiting(given: argparse.Namespace, names: Sequence[str], machine: dict[str, str], folder: Path) -> bool:
+    """The workloads that wait; whether every contender could be measured."""
+    effort = Effort(
+        trial=given.trial,
+        trial_seconds=min(3.0, given.seconds),
+        seconds=given.seconds,
+        rounds=given.rounds,
+        quick=given.quick,
+    )
+    path: Path = given.json.with_name("waiting.json")
+    before = json.loads(path.read_text()) if path.exists() else {}
+    left_out: dict[str, str] = {}
+    chosen = list(_ready([contenders.BY_NAME[name] for name in given.contenders], left_out))
+    prepare("flask")  # the endpoint's interpreter
+    outcomes = {}
+    for name in names:
+        known = Outcome.read(before[name]).best if given.keep_tuned and name in before else {}
+        outcome = waiting.compare(workloads.BY_NAME[name], chosen, folder, effort, known=known)
+        outcome.left_out = left_out | outcome.left_out
+        outcomes[name] = outcome
+        before[name] = outcome.document() | {"machine": machine}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(before, indent=1))
+        print(f"\n{waiting_report.terminal(name, outcome)}", flush=True)
+    note = (
+        f"Each run lasts about {effort.seconds:g} s at a contender's best setting, which was found in trials of "
+        f"{effort.trial:,} events or {effort.trial_seconds:g} s; medians of {effort.rounds} round(s)."
+    )
+    text = "\n\n".join([machine_table(machine), note, waiting_report.markdown(outcomes)])
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(f"\nAll figures: {path}; as Markdown: {path.with_suffix('.md')}")
+    if given.docs:
+        write_between(ROOT / "docs" / "performance.md", "waiting", text)
+    return not any(outcome.left_out for outcome in outcomes.values())
+
+
+def _incr(given: argparse.Namespace, machine: dict[str, str], folder: Path) -> bool:
+    """The actions of one INCR each; whether every participant could be measured."""
+    options = Options(events=given.events, open_rate=given.rate, open_seconds=given.open_seconds, idle=given.idle)
+    left_out: dict[str, str] = {}
+    chosen = list(_ready([BY_NAME[name] for name in given.participants], left_out))
+    results = _rounds(chosen, folder, options, modes=given.modes, rounds=given.rounds, left_out=left_out)
     text = _told(machine, options, results, left_out, rounds=given.rounds)
     document = {"machine": machine, "options": _fields(options), "left_out": left_out, "results": results}
     given.json.parent.mkdir(parents=True, exist_ok=True)
@@ -44,29 +101,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\nAll figures: {given.json}; as Markdown: {given.json.with_suffix('.md')}")
     if given.docs:
         write_between(ROOT / "docs" / "performance.md", "bench", "\n\n".join([text, *_write_plots(results)]))
-    return 1 if any(who.name in left_out for who in chosen) else 0
+    return not left_out
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    names = [one.name for one in ALL]
-    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=(__doc__ or "").split("\n")[0])
+    every = [*workloads.BY_NAME, _INCR]
+    parser.add_argument("--only", type=_some_of(every), default=every, help=f"workloads, of {', '.join(every)}")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, each participant once in each (default 3)")
-    parser.add_argument("--events", type=int, default=5000, help="webhooks a phase (default 5000)")
-    parser.add_argument("--rate", type=float, default=500, help="open loop: webhooks a second (default 500)")
-    parser.add_argument("--open-seconds", type=float, default=6, help="open loop: seconds (default 6)")
-    parser.add_argument("--idle", type=int, default=100, help="webhooks of the idle phase (default 100)")
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="appendfsync (default both)")
-    parser.add_argument("--only", nargs="+", choices=names, default=names, help="participants (default all)")
-    parser.add_argument("--quick", action="store_true", help="one round of little, synced every second: a trial")
+    parser.add_argument("--quick", action="store_true", help="one round of little, one setting a peer: a trial")
     parser.add_argument("--data", help="folder for the servers' data (default: the system's temporary one)")
-    parser.add_argument("--json", type=Path, default=ROOT / ".venv-bench" / "results.json", help="where figures go")
+    parser.add_argument("--json", type=Path, default=HOME / "results.json", help="where figures go")
     parser.add_argument("--docs", action="store_true", help="write tables and plots into docs/")
+    wait = parser.add_argument_group("workloads that wait")
+    names = list(contenders.BY_NAME)
+    wait.add_argument("--contenders", type=_some_of(names), default=names, help=f"of {', '.join(names)}")
+    wait.add_argument("--trial", type=int, default=2000, help="events that each setting is tried with (default 2000)")
+    wait.add_argument("--seconds", type=float, default=10, help="how long a measured run lasts about (default 10)")
+    wait.add_argument("--keep-tuned", action="store_true", help="take the settings that the last run found best")
+    incr = parser.add_argument_group(_INCR)
+    names = [one.name for one in ALL]
+    incr.add_argument("--participants", type=_some_of(names), default=names, help=f"of {', '.join(names)}")
+    incr.add_argument("--events", type=int, default=5000, help="webhooks a phase (default 5000)")
+    incr.add_argument("--rate", type=float, default=500, help="open loop: webhooks a second (default 500)")
+    incr.add_argument("--open-seconds", type=float, default=6, help="open loop: seconds (default 6)")
+    incr.add_argument("--idle", type=int, default=100, help="webhooks of the idle phase (default 100)")
+    incr.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="appendfsync (default both)")
     if parser.parse_known_args(arguments)[0].quick:
-        parser.set_defaults(rounds=1, events=600, open_seconds=1, idle=20, modes=["everysec"])
+        little = {"events": 600, "open_seconds": 1, "idle": 20, "modes": ["everysec"]}
+        parser.set_defaults(rounds=1, trial=500, seconds=2, **little)
     return parser.parse_args(arguments)
 
 
-def _ready(wanted: Iterable[Participant], left_out: dict[str, str]) -> Iterable[Participant]:
+def _some_of(names: Sequence[str]) -> Callable[[str], list[str]]:
+    """Reads names that are separated by commas, in the order of `names`."""
+
+    def read(text: str) -> list[str]:
+        given = {part.strip() for part in text.split(",") if part.strip()}
+        if not given or not given <= set(names):
+            wrong = ", ".join(sorted(given.difference(names))) or repr(text)
+            raise argparse.ArgumentTypeError(f"{wrong} is none of {', '.join(names)}")
+        return [name for name in names if name in given]
+
+    return read
+
+
+class _Needing(Protocol):
+    """A set-up that needs an environment."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def environment(self) -> Environment: ...
+
+
+_N = TypeVar("_N", bound=_Needing)
+
+
+def _ready(wanted: Iterable[_N], left_out: dict[str, str]) -> Iterator[_N]:
     """Those whose environment can be had."""
     for who in wanted:
         try:

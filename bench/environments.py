@@ -8,6 +8,9 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Literal
+
+Environment = Literal["own", "flask", "arq", "node"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".venv-bench"
@@ -32,7 +35,7 @@ def node_folder() -> Path:
     return HOME / "node"
 
 
-def prepare(name: str) -> None:
+def prepare(name: Environment) -> None:
     """Make an environment unless it is there.
 
     Raises:

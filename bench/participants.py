@@ -5,12 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from .effects import ACTIONS
-from .environments import node_folder, python
-
-Environment = Literal["own", "flask", "arq", "node"]
+from .environments import Environment, node_folder, python
 
 #: The participant that ratios refer to.
 REFERENCE = "flask-celery"

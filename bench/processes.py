@@ -8,11 +8,27 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from .environments import ROOT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """What one process holds.
+
+    `rss` and `pss` are bytes: all that is resident, and the same with each shared page divided by those who share it.
+    `descriptors` are open ones, `connections` TCP connections by the port that they lead to.
+    """
+
+    pid: int
+    rss: int
+    pss: int
+    descriptors: int
+    connections: Mapping[int, int]
 
 
 class Process:
@@ -52,6 +68,14 @@ class Process:
         """CPU seconds so far, of it and of all its children, those that have ended included."""
         return cpu_of(self._process.pid)
 
+    def weights(self) -> list[Weight]:
+        """What it and each of its children hold now; the program itself comes first."""
+        found = []
+        for one in [psutil.Process(self._process.pid), *_family(self._process.pid)]:
+            with contextlib.suppress(psutil.Error):
+                found.append(_weigh(one))
+        return found
+
     def freeze(self) -> None:
         """Stop it as it stands: connections stay, nothing is taken from a queue."""
         self._signal(signal.SIGSTOP)
@@ -77,6 +101,21 @@ class Process:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
+
+
+def _weigh(one: psutil.Process) -> Weight:
+    memory = one.memory_full_info()
+    ports: dict[int, int] = {}
+    for connection in one.net_connections("tcp"):
+        if connection.raddr:
+            ports[connection.raddr.port] = ports.get(connection.raddr.port, 0) + 1
+    return Weight(
+        pid=one.pid,
+        rss=memory.rss,
+        pss=getattr(memory, "pss", memory.uss),
+        descriptors=one.num_fds(),
+        connections=ports,
+    )
 
 
 def _family(pid: int) -> list[psutil.Process]:

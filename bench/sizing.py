@@ -42,6 +42,46 @@ class Costs:
     settled: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Of jobs that wait: jobs a second on the measured machine, CPU milliseconds a job of workers and ledger."""
+
+    rate: float
+    worker: float
+    server: float
+    peak: float
+
+
+def waiting_costs(document: Mapping[str, Any]) -> dict[str, Waiting]:
+    """Take the costs of our own rows, by workload, out of what `make bench` wrote."""
+    found = {}
+    for name, outcome in document.items():
+        if own := outcome["rounds"].get("tiercast"):
+            rate, worker, server, peak = (
+                median(one[figure] for one in own) for figure in ("rate", "cpu_worker", "cpu_server", "peak")
+            )
+            found[name] = Waiting(rate=rate, worker=worker, server=server, peak=peak)
+    return found
+
+
+def waiting_text(found: Mapping[str, Waiting], daily: Sequence[int] = (100_000, 1_000_000, 5_000_000)) -> str:
+    """What jobs that wait need: the measured costs, and cores of `worker` for jobs a day."""
+    head = ("workload", "jobs/s measured", "at once", "worker's CPU, ms a job", "ledger's CPU, ms a job")
+    cores = tuple(f"worker cores, {jobs:,} jobs a day" for jobs in daily)
+    rows = [
+        (
+            name,
+            f"{one.rate:,.0f}",
+            f"{one.peak:,.0f}",
+            f"{one.worker:.2f}",
+            f"{one.server:.2f}",
+            *(_cores(jobs * _BUSIEST / 3600 * one.worker / 1000) for jobs in daily),
+        )
+        for name, one in found.items()
+    ]
+    return f"Jobs that wait for a network, one an event:\n\n{table((*head, *cores), rows)}"
+
+
 def costs(bench: Mapping[str, Any], scale: Sequence[Mapping[str, float]]) -> Costs:
     """Take the costs out of the documents that the measurements wrote."""
     rounds = next(iter(bench["results"].values()))["tiercast"]
@@ -104,13 +144,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.sizing", description=__doc__.split("\n")[0])
     parser.add_argument("--bench", type=Path, default=HOME / "results.json", help="what make bench wrote")
     parser.add_argument("--scale", type=Path, default=HOME / "scale.json", help="what make bench-scale wrote")
+    parser.add_argument("--waiting", type=Path, default=HOME / "waiting.json", help="what make bench wrote of waiting")
     parser.add_argument("--docs", action="store_true", help="write the table into docs/scaling.md")
     given = parser.parse_args(arguments)
-    for path, target in ((given.bench, "bench"), (given.scale, "bench-scale")):
+    for path, target in ((given.bench, "bench"), (given.scale, "bench-scale"), (given.waiting, "bench")):
         if not path.exists():
             print(f"There is no {path}. Run first: make {target}", file=sys.stderr)
             return 1
-    told = text(costs(json.loads(given.bench.read_text()), json.loads(given.scale.read_text())))
+    waiting = waiting_costs(json.loads(given.waiting.read_text()))
+    overhead = text(costs(json.loads(given.bench.read_text()), json.loads(given.scale.read_text())))
+    told = f"{waiting_text(waiting)}\n\n{overhead}" if waiting else overhead
     print(told)
     if given.docs:
         write_between(ROOT / "docs" / "scaling.md", "sizing", told)

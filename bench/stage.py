@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -70,7 +71,22 @@ class Stage:
 
     def start(self, name: str, command: Sequence[str]) -> Process:
         """Start a process of the participant."""
-        env = {
+        process = Process(command, env=self._variables(), log=self.folder / f"{name}.log")
+        self.processes.append(process)
+        return process
+
+    def tiercast(self, *arguments: str) -> Any:
+        """Run `tiercast ... --json` against this stage's ledger; returns the document.
+
+        Raises:
+            CalledProcessError: it failed.
+        """
+        command = [str(Path(sys.executable).with_name("tiercast")), *arguments, "--json"]
+        env = {**os.environ, **self._variables()}
+        return json.loads(subprocess.run(command, env=env, cwd=ROOT, capture_output=True, check=True).stdout)
+
+    def _variables(self) -> dict[str, str]:
+        return {
             URL_VARIABLE: self.server.url,
             SECRET_VARIABLE: SECRET,
             "TIERCAST_CONFIG": str(self.folder / "tiercast.toml"),
@@ -78,9 +94,6 @@ class Stage:
             "TIERCAST_WEBHOOK_SECRETS": SECRET,
             **self._env,
         }
-        process = Process(command, env=env, log=self.folder / f"{name}.log")
-        self.processes.append(process)
-        return process
 
     # --- sending
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import math
+import smtplib
+import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,14 +18,18 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import __main__ as bench_main
-from bench import fairness, kinds, load, scale, sizing
+from bench import ceiling, fairness, kinds, load, scale, sizing, waiting_report, window, workloads
+from bench.contenders import Setting
 from bench.effects import ACTIONS, SIGNATURE
+from bench.endpoint import Spec
+from bench.endpoint_process import EndpointProcess
 from bench.events import PATH, body
 from bench.measure import quantile
 from bench.participants import ALL, BY_NAME, REFERENCE, configuration
 from bench.plot import Row, bars
 from bench.report import MODES, markdown, terminal, write_between
 from bench.summary import Summary
+from bench.waiting import Outcome
 from tiercast.config import load_config
 from tiercast.settings import load_settings
 from tiercast.signature import verify
@@ -114,7 +122,7 @@ def test_all_programs_can_be_read() -> None:
     assert len(peers) >= 8
     for path in peers:
         ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    for program in (bench_main, scale, fairness):
+    for program in (bench_main, scale, fairness, window, ceiling):
         assert callable(program.main)
     assert REFERENCE in BY_NAME
 
@@ -164,8 +172,8 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert summary.best_peer("acks") == 2
     by_name = {bar.what: bar for bar in summary.bars()}
     assert by_name["acks a second, times the best peer"].met is True
-    assert by_name["actions a second one by one, times Flask + Celery"].met is False
-    assert by_name["actions a second in bulk, times Flask + Celery"].met is None
+    assert by_name["idle: webhook to action, p99, ms"].met is True
+    assert by_name["actions a second in bulk, times the best peer"].met is None
 
 
 def test_tables_fit_the_terminal_and_show_who_did_too_much() -> None:
@@ -186,7 +194,7 @@ def test_plots_are_valid_and_leave_out_what_was_not_measured() -> None:
     assert [text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")] == ["A < B", "a & b", "3.0"]
 
 
-@pytest.mark.parametrize("mark", ["bench", "scale", "fairness"])
+@pytest.mark.parametrize("mark", ["waiting", "window", "bench", "scale", "fairness"])
 def test_the_page_has_a_place_for_each_table(mark: str, tmp_path: Path) -> None:
     # Given a copy of the page
     page = tmp_path / "performance.md"
@@ -223,3 +231,116 @@ def test_sizes_are_computed_from_what_was_measured() -> None:
 def test_sizing_without_figures_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sizing.main(["--bench", str(tmp_path / "none.json")]) == 1
     assert "Run first: make bench" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workload", workloads.ALL, ids=lambda one: one.name)
+def test_the_configuration_of_each_workload_is_valid(
+    workload: workloads.Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in workload.env(1).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "tiercast.toml").write_text(workload.config(1))
+    config = load_config(
+        load_settings({"TIERCAST_CONFIG": str(tmp_path / "tiercast.toml"), "TIERCAST_WEBHOOK_SECRETS": SECRET})
+    )
+    assert set(config.actions) == {"act"}
+    assert workload.bulk == (workload.name == "crm-bulk-300ms")
+
+
+def call(port: int, event_id: str) -> int:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/hook", b"{}", headers={"webhook-id": f"voucherify:{event_id}:act"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_the_endpoint_counts_each_event_and_what_is_doubled() -> None:
+    with EndpointProcess(Spec(delay=0.05), interpreter=sys.executable) as endpoint:
+        began = time.monotonic()
+        assert [call(endpoint.port, name) for name in ("evcus_a", "evcus_b", "evcus_a")] == [200] * 3
+        assert time.monotonic() - began >= 0.14
+        found = endpoint.stats()
+        assert (found.jobs, found.distinct, found.unknown, found.in_flight, found.peak) == (3, 2, 0, 0, 1)
+        assert sum(found.answered) == 3
+        assert endpoint.reset().jobs == 0
+
+
+def test_the_endpoint_refuses_what_is_above_its_rate() -> None:
+    with EndpointProcess(Spec(rate=2), interpreter=sys.executable) as endpoint:
+        assert [call(endpoint.port, f"evcus_{n}") for n in range(3)] == [200, 200, 429]
+        found = endpoint.stats()
+        assert (found.jobs, sum(found.answered), sum(found.refused)) == (2, 2, 1)
+
+
+def test_the_endpoint_queues_what_is_above_its_capacity() -> None:
+    with EndpointProcess(Spec(delay=0.1, capacity=1), interpreter=sys.executable) as endpoint:
+        callers = [threading.Thread(target=call, args=(endpoint.port, f"evcus_{n}")) for n in range(3)]
+        began = time.monotonic()
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert time.monotonic() - began >= 0.29
+        assert endpoint.stats().distinct == 3
+
+
+def test_the_mail_server_speaks_the_protocol_and_counts_messages() -> None:
+    spec = Spec(protocol="smtp", delay=0.01)
+    with (
+        EndpointProcess(spec, interpreter=sys.executable) as endpoint,
+        smtplib.SMTP("127.0.0.1", endpoint.port) as mail,
+    ):
+        assert mail.docmd("DATA")[0] == 503
+        assert mail.docmd("RCPT", "TO:<b@example.com>")[0] == 503
+        for name in ("evcus_a", "evcus_b"):
+            mail.sendmail("a@shop.example", ["b@example.com"], f"Subject: Event {name}\r\n\r\n.dots\r\n.\r\n")
+        assert mail.docmd("NONE")[0] == 500
+        found = endpoint.stats()
+        assert (found.jobs, found.distinct, found.unknown) == (2, 2, 0)
+
+
+def waited(rate: float, **more: float) -> dict[str, float]:
+    names = ("first", "peak", "memory", "memory_all", "cpu_server", "endpoint_share", "missing", "doubled", "unsigned")
+    return dict.fromkeys(names, 0.0) | {"rate": rate, "cpu_worker": 0.4} | more
+
+
+def test_the_bars_of_waiting_are_taken_against_the_best_peer_of_each_shape() -> None:
+    # Given
+    rounds = {
+        "celery-gevent": [waited(500)],
+        "bullmq": [waited(1000)],
+        "bullmq-event": [waited(2000)],
+        "tiercast": [waited(3000, doubled=1)],
+    }
+    outcome = Outcome(rounds=rounds, best=dict.fromkeys(rounds, Setting()))
+
+    # When
+    found = [(bar.measured, bar.met) for bar in waiting_report.bars("http-30ms", outcome)]
+
+    # Then
+    assert found == [("3.00", True), ("1.50", False), ("0.40", True)]
+    text = waiting_report.terminal("http-30ms", outcome)
+    assert "Tiercast, round 1: 1 calls too many" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "nan" not in waiting_report.markdown({"http-30ms": outcome})
+    assert Outcome.read(outcome.document()) == outcome
+
+
+def test_the_course_at_a_vendor_is_judged_after_the_time_for_learning() -> None:
+    course = window.Course(bears=10, learning=2, answered=[0, 0, 9, 9], refused=[5, 0, 0, 0], held=[1] * 4)
+    assert course.kept
+    assert course.share == 0.9
+    course.dead = 1
+    assert not course.kept
+
+
+def test_sizes_of_waiting_are_computed_from_our_rows() -> None:
+    row = {"rate": 2000.0, "cpu_worker": 0.36, "cpu_server": 0.1, "peak": 600.0}
+    found = sizing.waiting_costs({"http-30ms": {"rounds": {"tiercast": [row]}}, "smtp-50ms": {"rounds": {}}})
+    assert list(found) == ["http-30ms"]
+    assert "| http-30ms | 2,000 | 600 | 0.36 | 0.10 | 0.02 |" in sizing.waiting_text(found, [1_000_000])
