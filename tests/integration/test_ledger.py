@@ -152,11 +152,11 @@ class TestClaiming:
         assert client.hlen("t:lapsed:deliveries/voucherify") == 0
 
     def test_handing_back_is_free(self, timed: Ledger, clock: Clock) -> None:
-        record(timed, 1)
+        process(timed, "e1", PlannedJob(action="mail"), number=1)
         for _ in range(9):
-            lent = timed.deliveries(SOURCE, claim=Claim(token=new_token(), n=1)).lent
-            assert [held.lapses for held in lent] == [0]
-            timed.hand_back_deliveries(SOURCE, lent)
+            (held,) = claim(timed)
+            assert (held.lapses, held.attempts) == (0, 0)
+            timed.jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="back")])
             clock.pass_(1)
 
     def test_a_renewed_lease_does_not_end(self, timed: Ledger, clock: Clock) -> None:

@@ -36,11 +36,18 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     us created (microseconds, where it has a group), u 1 when order could not
                                     apply, ps 1 when its plan skipped it, a<n> attempt n:
                                     "<started> <duration> <outcome> <error>" (the last 20)
-    p:<group>               zset    "<arrival>/<job>" of a group's unsettled jobs -> created (microseconds) for an
-                                    order group, 0 for a once group
+    p:<group>               zset    "<arrival>/<job>" of a group's jobs that are owed or parked (of a once group also the
+                                    one that keeps the place) -> created (microseconds) for an order group, 0 for
+                                    a once group
+    k:<group>               zset    the same of an order group's settled jobs that may have had their effect: they bar
+                                    what is older
     s:<group>               string  the job of the group that stands in the lane (or keeps the place)
     n:<group>               string  "<created> <arrival>" of the newest job done of an order group; expires after
-                                    90 days
+                                    90 days, but not while the group is unfinished
+    unfinished              hash    group with more members than one script visits -> where to go on: of an order group
+                                    by which job the older ones are superseded, of a once group the member after
+                                    which to look for the next. Its members stay parked meanwhile, and none
+                                    stands that may not; trimmer and claims go on
     once:<action>           hash    once group's digest -> job that was done, or "forgotten"; for ever
 
     ix:d:<state>            zset    settled delivery -> received
@@ -50,6 +57,7 @@ milliseconds of the server's own clock unless a line says otherwise.
     gone                    hash    digest of a forgotten customer's name -> when it was forgotten; for ever
     trim                    zset    delivery -> when it leaves the ledger, with its event and jobs
     clock                   string  tests only: what the clock shows
+    budget                  string  tests only: how many members of large groups one script visits
 """
 
 from __future__ import annotations

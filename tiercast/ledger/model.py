@@ -5,7 +5,6 @@ Those that are made for every event and job are not frozen: that would triple th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -259,6 +258,3 @@ class Answer:
 
     done: bool
     text: str
-
-
-Fields = Mapping[bytes, bytes]

@@ -143,12 +143,6 @@ class Ledger:
             bool(suspect),
         )
 
-    def hand_back_deliveries(self, source: str, held: Iterable[HeldDelivery]) -> list[str]:
-        """Give back deliveries unread, due as before. Returns lanes to ring for."""
-        request = self._request(keys.deliveries_lane(source), Claim(token=new_token(), n=0))
-        request |= {"source": source, "plans": [{"k": h.id, "t": h.token, "o": "back"} for h in held]}
-        return _texts(self._run("deliveries", [_json(request)])[1])
-
     def jobs(
         self,
         lane: str,
@@ -191,9 +185,13 @@ class Ledger:
         return Due(_texts(bells), _texts(waiting), next_ms / 1000, _texts(lapsing))
 
     def trim(self, most: int = 200) -> tuple[int, list[str]]:
-        """Let go of up to `most` deliveries whose retention is over. Returns how many went, and lanes to ring for."""
-        count, bells = self._run("trim", [most])
-        return int(count), _texts(bells)
+        """Let go of up to `most` deliveries whose retention is over, and go on with large groups.
+
+        Returns how many went, and lanes to ring for. While more is left to do now, the number is at least `most`, so
+        a caller that stops below it has done all.
+        """
+        count, more, bells = self._run("trim", [most, self._keep_ms, self._keep_dead_ms])
+        return max(int(count), most) if more else int(count), _texts(bells)
 
     def operate(self, verb: str, **request: Any) -> tuple[bool, str, list[str]]:
         """Run an operator's verb (see lua/operate.lua): done or not, the new state or why not, lanes to ring for.

@@ -80,6 +80,8 @@ for _, outcome in ipairs(request.settle or {}) do
 end
 if request.put_off then put_off(lane, T + request.put_off[1], request.put_off[2]) end
 
+go_on_with_groups()
+
 local lent, more, suspect = {}, 0, 0
 if request.claim then
   local members, delays

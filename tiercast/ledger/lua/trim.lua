@@ -1,21 +1,25 @@
 #!lua flags=allow-oom
 -- Let go of deliveries whose retention is over, each with its event and jobs.
--- Keys: trim, b:, d:, j:, ix:d:, ix:j:, cust:, alias:; through _parking what a group of a kept place holds.
--- ARGV: the most to let go. Returns {how many went, bells}. Event marks (m:) and once places stay.
+-- Then go on with what earlier scripts left of large groups.
+-- Keys: trim, b:, d:, j:, ix:d:, ix:j:, cust:, alias:, unfinished; through _parking what a group of a kept place holds.
+-- ARGV: the most to let go, then the retention (ms) of what ended well and of what did not.
+-- Returns {how many went, 1 where groups are left to go on with, bells}. Event marks (m:) and once places stay.
 --COMMON
 --PARKING
 --LEAVING
+
+KEEP, KEEP_DEAD = tonumber(ARGV[2]), tonumber(ARGV[3])
 
 -- A job that may have had its effect keeps its once place for ever, and older ones of its order group end with it.
 local function forget_job(job)
   local order, once, arrival, created, digest = groups_of(job)
   local f = call('HMGET', P .. 'j:' .. job, 's', 'm')
+  leave(order, job, arrival)
+  leave(once, job, arrival)
   if f[1] == 'uncertain' or (f[1] == 'dead' and f[2]) then
     if order then done_in_order(order, job, created, arrival) end
     if once then done_once(once, digest, job) end
   end
-  leave(order, job, arrival)
-  leave(once, job, arrival)
   if order then advance_order(order) end
   if INDEXED[f[1]] then call('ZREM', P .. 'ix:j:' .. f[1], job) end
   call('DEL', P .. 'j:' .. job)
@@ -27,6 +31,7 @@ for _, delivery in ipairs(gone) do
   for _, job in ipairs(jobs_of(f[2], f[3], f[4])) do forget_job(job) end
   forget_delivery(delivery, f[1], f[5])
 end
+local more = go_on_with_groups()
 flush_families()
 ring_woken()
-return { #gone, bells }
+return { #gone, more and 1 or 0, bells }
