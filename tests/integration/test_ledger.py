@@ -374,6 +374,44 @@ class TestSettling:
         assert len(claim(timed)) == 2
 
 
+class TestOddText:
+    """No text or number of one member has the whole request refused."""
+
+    ODD = "no \ud83d, \udc00 and \U0001f600\x00"
+    WHOLE = "no \ufffd, \ufffd and \U0001f600\x00"
+
+    def test_half_a_surrogate_in_an_outcome_becomes_a_replacement_character(self, ledger: Ledger) -> None:
+        for number in (1, 2):
+            process(ledger, f"e{number}", PlannedJob(action="mail"), number=number)
+        one, two = claim(ledger)
+        outcomes = [
+            Outcome(job=one.key, token=one.token, verdict="dead", text=self.ODD, duration=0.01),
+            Outcome(job=two.key, token=two.token, verdict="done", duration=float("nan")),
+        ]
+        assert len(ledger.jobs("jobs/mail", outcomes).settled) == 2
+        job = Reader(ledger, _DIGESTS).job(one.key)
+        assert job is not None
+        assert (job.state, job.text) == ("dead", self.WHOLE)
+
+    def test_in_a_hold_a_plan_and_an_operators_verb(self, ledger: Ledger) -> None:
+        ledger.jobs("jobs/mail", put_off=(60.0, self.ODD))
+        assert Reader(ledger, _DIGESTS).lanes() == []
+        process(ledger, self.ODD, PlannedJob(action="mail", skipped=self.ODD), number=1)
+        (job,) = Reader(ledger, _DIGESTS).jobs(Filter(state="skipped"))
+        assert (job.event_id, job.text) == (self.WHOLE, self.WHOLE)
+        assert ledger.operate("pause", lane="jobs/mail", reason=self.ODD)[0]
+        (lane,) = [lane for lane in Reader(ledger, _DIGESTS).lanes() if lane.name == "jobs/mail"]
+        assert lane.reason == self.WHOLE
+        assert not ledger.operate("retry", job=self.ODD)[0]
+
+    @pytest.mark.parametrize("wait", [float("inf"), float("nan"), -5.0, 1e300])
+    def test_a_wait_out_of_range(self, ledger: Ledger, wait: float) -> None:
+        process(ledger, "e1", PlannedJob(action="mail"), number=1)
+        (held,) = claim(ledger)
+        assert settle(ledger, held, "later", wait=wait)
+        assert state_of(ledger, "e1") == "owed"
+
+
 class TestOrder:
     def ordered(self, ledger: Ledger, event: str, created: int, number: int) -> None:
         process(ledger, event, PlannedJob(action="mail", order="g"), number=number, created=created)

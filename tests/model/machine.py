@@ -121,9 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
         budget=st.sampled_from((1, 2, 3, 300)),
         days=st.sampled_from(((7, 30), (3, 11), (30, 7), (1, 1))),
     )
-    def know_events(
-        self, seeds: list[tuple[int, str, str]], read: int, budget: int, days: tuple[int, int]
-    ) -> None:
+    def know_events(self, seeds: list[tuple[int, str, str]], read: int, budget: int, days: tuple[int, int]) -> None:
         keep, keep_dead = days
         self.client.set(f"{PREFIX}:budget", budget)
         self.ledger = Ledger(

@@ -254,7 +254,7 @@ class TestLargeGroups:
 
     MANY = 1000
 
-    def grow(self, story: Story, count: int, **groups: str) -> None:
+    def grow(self, story: Story, count: int, *, order: str | None = None, once: str | None = None) -> None:
         """Make `count` parked jobs of action a, without a recount after each."""
         for start in range(1, count + 1, 100):
             numbers = range(start, min(start + 100, count + 1))
@@ -265,7 +265,7 @@ class TestLargeGroups:
                 [
                     Plan(delivery=held.id, token=held.token, state=DeliveryState.PROCESSED,
                          event_id=f"e{int(held.id[-12:], 16)}", type="x", created_us=10 + int(held.id[-12:], 16),
-                         jobs=(PlannedJob(action="a", **groups),))
+                         jobs=(PlannedJob(action="a", order=order, once=once),))
                     for held in lent
                 ],
             )  # fmt: skip

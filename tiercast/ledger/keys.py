@@ -36,8 +36,8 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     us created (microseconds, where it has a group), u 1 when order could not
                                     apply, ps 1 when its plan skipped it, a<n> attempt n:
                                     "<started> <duration> <outcome> <error>" (the last 20)
-    p:<group>               zset    "<arrival>/<job>" of a group's jobs that are owed or parked (of a once group also the
-                                    one that keeps the place) -> created (microseconds) for an order group, 0 for
+    p:<group>               zset    "<arrival>/<job>" of the jobs of a group that are owed or parked (of a once group also
+                                    the one that keeps the place) -> created (microseconds) for an order group, 0 for
                                     a once group
     k:<group>               zset    the same of an order group's settled jobs that may have had their effect: they bar
                                     what is older
@@ -55,6 +55,13 @@ milliseconds of the server's own clock unless a line says otherwise.
     cust:<digest>           zset    delivery of that customer -> received
     alias:<digest>          set     digests of customers that this source id or email belongs to
     gone                    hash    digest of a forgotten customer's name -> when it was forgotten; for ever
+    rewrite                 hash    of the append-only file: left, forgot (when the first delivery left by retention, or
+                                    because its customer was forgotten, that no rewrite has covered), begun ("<when>
+                                    <run id of the server> <rewrites that it had made> <left> <forgot>" of the
+                                    rewrite under way), asked (when a trimmer last looked at it), refused ("<when>
+                                    <why>", where the server does not let us)
+    erasing:<digest>        string  JSON: all names of a customer whose erasure is not complete, for the next run; by
+                                    the digest of each name; goes when it is complete, at the latest after 90 days
     trim                    zset    delivery -> when it leaves the ledger, with its event and jobs
     clock                   string  tests only: what the clock shows
     budget                  string  tests only: how many members of large groups one script visits

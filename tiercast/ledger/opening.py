@@ -13,6 +13,7 @@ from ..errors import LedgerUnsuited
 from ..settings import Settings
 from . import keys
 from .digests import Digests
+from .rewriting import refusal
 from .store import Ledger, _translate, connect
 
 Role = Literal["receiver", "worker", "operator"]
@@ -85,6 +86,11 @@ def examine(ledger: Ledger, settings: Settings) -> Suitability:
             "Set: appendonly yes"
         )
     warnings += _replica_faults(settings, info)
+    if int(info.get("aof_enabled", 0)) and (why := refusal(ledger)):
+        warnings.append(
+            f"The ledger's server does not let us rewrite its append-only file ({why}): it holds what retention and "
+            "forget removed until it grows enough to be rewritten by itself. Allow BGREWRITEAOF, or run it there daily."
+        )
     if info.get("cluster_enabled"):
         errors.append("The ledger's server runs in cluster mode. One ledger is one primary: use a server without it.")
     return Suitability(tuple(errors), tuple(warnings))

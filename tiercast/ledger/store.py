@@ -14,6 +14,7 @@ from redis.retry import Retry
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from . import keys, rows, scripts
 from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Turn
+from .rewriting import look_after_files
 from .wire import ask
 
 _FULL = {
@@ -190,7 +191,9 @@ class Ledger:
         Returns how many went, and lanes to ring for. While more is left to do now, the number is at least `most`, so
         a caller that stops below it has done all.
         """
-        count, more, bells = self._run("trim", [most, self._keep_ms, self._keep_dead_ms])
+        count, more, bells, look = self._run("trim", [most, self._keep_ms, self._keep_dead_ms])
+        if int(look):
+            look_after_files(self, int(look))
         return max(int(count), most) if more else int(count), _texts(bells)
 
     def operate(self, verb: str, **request: Any) -> tuple[bool, str, list[str]]:
@@ -282,7 +285,20 @@ def _translate(error: redis.RedisError) -> LedgerError:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    """A script's request. One half surrogate, which cjson does not take, would have it refused as a whole."""
+    text = json.dumps(value, separators=(",", ":"))
+    return json.dumps(_whole(value), separators=(",", ":")) if "\\ud" in text else text
+
+
+def _whole(value: Any) -> Any:
+    """The same without half surrogates: U+FFFD in place of each."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {_whole(name): _whole(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_whole(inner) for inner in value]
+    return value
 
 
 def _text(value: bytes) -> str:

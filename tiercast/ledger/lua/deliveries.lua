@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Settle deliveries with what was read in them (plan), then claim the next, in one step.
--- Keys: all of _common, _parking and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone.
+-- Keys: all of _common, _parking and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone, rewrite.
 -- ARGV[1]: {lane, source, keep, keep_dead, plans: [...], claim: {...} or absent}; a plan is
 --   {k delivery, t token, o processed|ignored|test|quarantined, r reason, e event id, h head of the event (keys.py),
 --    at, c [customer digest, digests of aliases ...], jobs: [{a action, og, cg, s skipped or absent, r, u} or just the
@@ -171,6 +171,7 @@ local function drop_forgotten(delivery, plan, before)
   local type_only = '0  ' .. string.match(plan.h, '^%S* %S* (.*)$')
   settle_delivery(delivery, 'ignored', { r = 'its customer was forgotten' }, before, { 'h', type_only })
   call('DEL', P .. 'b:' .. delivery)
+  call('HSETNX', P .. 'rewrite', 'forgot', NOW)
   return 'ignored', ''
 end
 

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Forget a customer: drop what is open of their jobs, then remove their deliveries with everything about them.
--- Keys: all of _common, _parking and _leaving; gone, m: of the events; held: and lease: of the jobs.
+-- Keys: all of _common, _parking and _leaving; gone, rewrite, m: of the events; held: and lease: of the jobs.
 -- ARGV[1]: {keep, keep_dead, names: [digest, ...], deliveries: [[delivery, source], ...], bodies: [delivery, ...]}:
 --   `names` leave a tombstone each; of `bodies` only the raw body goes, where nothing is open any more.
 -- Returns {deliveries removed, jobs removed, [job that is being performed, ...], [delivery of `bodies` that still
@@ -111,5 +111,6 @@ for _, delivery in ipairs(request.bodies) do
     needed[#needed + 1] = delivery
   end
 end
+if removed > 0 or #request.bodies > #needed then call('HSETNX', P .. 'rewrite', 'forgot', NOW) end
 ring_woken()
 return { removed, jobs, busy, needed, bells }
