@@ -107,6 +107,57 @@ class TestRecording:
             client.config_set("maxmemory", "0")
 
 
+class TestRoom:
+    """One source that fills the memory does not shut out the others."""
+
+    BODY = b"x" * 100_000
+
+    def store(self, ledger: Ledger, source: str, number: int) -> bool:
+        try:
+            ledger.record([(source, delivery_id(number), self.BODY)])
+        except LedgerFull:
+            return False
+        return True
+
+    def test_beyond_the_share_each_source_has_a_part_of_its_own(
+        self, timed: Ledger, client: redis.Redis, clock: Clock
+    ) -> None:
+        for number, source in enumerate(("flood", "quiet")):
+            assert self.store(timed, source, number)
+        client.set("filler", b"x" * 30_000_000)
+        used = int(client.info("memory")["used_memory"])
+        client.config_set("maxmemory", round(used / 0.81))
+        try:
+            clock.pass_(1)
+            taken = 0
+            while self.store(timed, "flood", 100 + taken):
+                taken += 1
+                clock.pass_(1)
+                assert taken < 50
+            # Half of what is beyond the share of 0.8, in three parts: one is for a source that may come.
+            assert taken == int(used / 0.81 * 0.1 / 3 // (100_000 + 4096))
+
+            assert all(self.store(timed, "quiet", 200 + number) for number in range(taken))
+            assert not self.store(timed, "quiet", 300)
+            timed.ping()
+        finally:
+            client.config_set("maxmemory", "0")
+        # Within the share again, nobody owes anything for the time before.
+        clock.pass_(1)
+        assert self.store(timed, "flood", 400)
+        assert not client.exists("t:room")
+
+    def test_near_the_limit_nobody_stores(self, timed: Ledger, client: redis.Redis) -> None:
+        client.set("filler", b"x" * 30_000_000)
+        client.config_set("maxmemory", round(int(client.info("memory")["used_memory"]) / 0.91))
+        try:
+            assert not self.store(timed, "quiet", 1)
+            with pytest.raises(LedgerFull, match="TIERCAST_MEMORY_SHARE"):
+                timed.ping()
+        finally:
+            client.config_set("maxmemory", "0")
+
+
 class TestClaiming:
     def test_repeating_a_claim_returns_the_same_members(self, ledger: Ledger) -> None:
         record(ledger, 1, 2, 3)

@@ -6,8 +6,13 @@ milliseconds of the server's own clock unless a line says otherwise.
 
     meta                    hash    layout (version of this page), hash_key (secret for the keyed digests, when the
                                     environment names none), hash_check (proof that all processes use one key),
-                                    room (cache of the last look at the server's memory), waited (written before
-                                    each WAIT for replicas)
+                                    room ("<when> <level> <part>": cache of the last look at the server's memory; 0
+                                    full, 1 within the share, 2 beyond it, with the bytes that a source may still
+                                    store), waited (written before each WAIT for replicas)
+    room                    hash    while the memory is beyond the share: lane of deliveries -> bytes that it stored since
+    clock_shift             hash    for a clock that went back: seen (the latest that a worker saw it show), total (ms
+                                    that what is due and held was moved in all), last and at (by how much last, and
+                                    when), and of a move under way by, lane and cursor (where it goes on)
     lanes                   set     names of all lanes that ever held work
     lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused, cap (the most held),
                                     ticket ("<when> <bells since>", last rung for or drained), help (until when no
@@ -36,7 +41,7 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     us created (microseconds, where it has a group), u 1 when order could not
                                     apply, ps 1 when its plan skipped it, a<n> attempt n:
                                     "<started> <duration> <outcome> <error>" (the last 20)
-    p:<group>               zset    "<arrival>/<job>" of the jobs of a group that are owed or parked (of a once group also
+    p:<group>               zset    "<arrival>/<job>" of a group's owed and parked jobs (of a once group also
                                     the one that keeps the place) -> created (microseconds) for an order group, 0 for
                                     a once group
     k:<group>               zset    the same of an order group's settled jobs that may have had their effect: they bar

@@ -7,7 +7,7 @@ from hashlib import sha1
 from importlib.resources import files
 
 #: Every script, one file each, with its keys and arguments in its head.
-NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "trim", "forget")
+NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "trim", "forget", "shift")
 
 _PARTS = {"--COMMON": "_common.lua", "--PARKING": "_parking.lua", "--CLAIM": "_claim.lua", "--LEAVING": "_leaving.lua"}
 
