@@ -9,10 +9,10 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     room ("<when> <level> <part>": cache of the last look at the server's memory; 0
                                     full, 1 within the share, 2 beyond it, with the bytes that a source may still
                                     store), waited (written before each WAIT for replicas)
-    room                    hash    while the memory is beyond the share: lane of deliveries -> bytes that it stored since
-    clock_shift             hash    for a clock that went back: seen (the latest that a worker saw it show), total (ms
-                                    that what is due and held was moved in all), last and at (by how much last, and
-                                    when), and of a move under way by, lane and cursor (where it goes on)
+    room                    hash    while the memory is beyond the share: lane of deliveries -> bytes that it stored then
+    clock_shift             hash    for a clock that went back: seen (the latest that a worker saw), total (ms by which
+                                    what is due and held was moved in all), last and at (by how much last, and when),
+                                    and of a move under way by, lane and cursor (where it goes on)
     lanes                   set     names of all lanes that ever held work
     lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused, cap (the most held),
                                     ticket ("<when> <bells since>", last rung for or drained), help (until when no
@@ -75,7 +75,7 @@ milliseconds of the server's own clock unless a line says otherwise.
 from __future__ import annotations
 
 #: Version of the layout above; a process refuses a ledger that carries another.
-LAYOUT = "2"
+LAYOUT = "3"
 
 DELIVERIES = "deliveries/"
 JOBS = "jobs/"
