@@ -9,7 +9,7 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     room ("<when> <level> <part>": cache of the last look at the server's memory; 0
                                     full, 1 within the share, 2 beyond it, with the bytes that a source may still
                                     store), waited (written before each WAIT for replicas)
-    room                    hash    while the memory is beyond the share: lane of deliveries -> bytes that it stored then
+    room                    hash    while the memory is beyond the share: lane of deliveries -> bytes that it stored so
     clock_shift             hash    for a clock that went back: seen (the latest that a worker saw), total (ms by which
                                     what is due and held was moved in all), last and at (by how much last, and when),
                                     and of a move under way by, lane and cursor (where it goes on)
