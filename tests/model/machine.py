@@ -518,9 +518,10 @@ class LedgerMachine(RuleBasedStateMachine):
                 break
             self._work_off(self.ledger.due(LANES).bells)
             self._check()
-            self._pass(11 * _SECOND)
             while self.unfinished:
                 self._trim(9)
+            # Bells of all that are under way by now; the timer's next look is after them.
+            self._pass(11 * _SECOND)
         self._check()
         for lane in LANES:
             assert not list(self.world.members(lane)), f"{lane} is never done"
