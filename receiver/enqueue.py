@@ -28,7 +28,8 @@ class Enqueue:
     def __init__(self, store: Store, bells: BellRinger) -> None:
         self._store = store
         self._bells = bells
-        self._commit = GroupCommit(self._write, then=self._stored)
+        # A write is refused as a whole: one source at its limit must not have another's refused.
+        self._commits: dict[str, GroupCommit[tuple[Recorded, float]]] = {}
 
     def __call__(self, body: Authentic, source: str) -> str:
         """Store one body and return its delivery id.
@@ -37,7 +38,10 @@ class Enqueue:
             LedgerError: it is stored nowhere.
         """
         delivery_id = new_delivery_id()
-        self._commit.submit(source, delivery_id, body.body)
+        commit = self._commits.get(source)
+        if commit is None:
+            commit = self._commits.setdefault(source, GroupCommit(self._write, then=self._stored))
+        commit.submit(source, delivery_id, body.body)
         return delivery_id
 
     def _write(self, deliveries: Sequence[Triple]) -> tuple[Recorded, float]:

@@ -19,6 +19,7 @@ from celery.worker import state
 from tiercast.bells import lanes_of, publisher, queue_of
 from tiercast.errors import LedgerError
 from tiercast.ledger import Ledger, open_ledger
+from tiercast.ledger.clock import ClockGuard
 from tiercast.ringer import BellRinger
 
 from .isolation.supervisor import IsolationSupervisor
@@ -78,6 +79,7 @@ class Timer(bootsteps.StartStopStep):
             isolation=IsolationSupervisor(ledger),
             lanes=lanes,
             own=[lane for lane in lanes if queue_of(config, lane) in consumed],
+            limits=[limit.name for spec in config.actions.values() for limit in spec.limits],
             stop=self._stop,
         )
         self._thread = threading.Thread(target=ticker.run, name="timer", daemon=True)
@@ -97,6 +99,7 @@ class Ticker:
 
     Args:
         own: the lanes whose queues this worker consumes.
+        limits: the names of all limits, whose next starts move with the ledger's clock.
         is_deaf: whether bells bring nobody here.
     """
 
@@ -108,6 +111,7 @@ class Ticker:
         isolation: IsolationSupervisor,
         lanes: list[str],
         own: list[str],
+        limits: list[str],
         stop: threading.Event,
         is_deaf: Callable[[], bool] = _is_deaf,
     ) -> None:
@@ -118,6 +122,7 @@ class Ticker:
         self._own = own
         self._stop = stop
         self._is_deaf = is_deaf
+        self._clock = ClockGuard(ledger, limits=limits)
         self._trim_at = time.monotonic() + random.uniform(1, TRIM_SECONDS)  # noqa: S311 - spread, no secret
         self._away = False
 
@@ -143,6 +148,8 @@ class Ticker:
 
     def tick(self) -> float:
         """Ring for what is due; returns the seconds until the next look."""
+        moved = self._clock.look()
+        self._ringer.ring(moved.bells)
         due = self._ledger.due(self._lanes)
         self._ringer.ring(due.bells)
         if due.waiting and self._is_deaf():
@@ -154,7 +161,7 @@ class Ticker:
                 self._isolation.isolate(lane)
         if time.monotonic() >= self._trim_at:
             self._trim()
-        return min(MAX_TICK_SECONDS, max(MIN_TICK_SECONDS, due.next_in))
+        return MIN_TICK_SECONDS if moved.more else min(MAX_TICK_SECONDS, max(MIN_TICK_SECONDS, due.next_in))
 
     def _trim(self) -> None:
         """Let go of what has outlived its retention, in small steps so that nobody waits."""

@@ -107,6 +107,57 @@ class TestRecording:
             client.config_set("maxmemory", "0")
 
 
+class TestRoom:
+    """One source that fills the memory does not shut out the others."""
+
+    BODY = b"x" * 100_000
+
+    def store(self, ledger: Ledger, source: str, number: int) -> bool:
+        try:
+            ledger.record([(source, delivery_id(number), self.BODY)])
+        except LedgerFull:
+            return False
+        return True
+
+    def test_beyond_the_share_each_source_has_a_part_of_its_own(
+        self, timed: Ledger, client: redis.Redis, clock: Clock
+    ) -> None:
+        for number, source in enumerate(("flood", "quiet")):
+            assert self.store(timed, source, number)
+        client.set("filler", b"x" * 30_000_000)
+        used = int(client.info("memory")["used_memory"])
+        client.config_set("maxmemory", round(used / 0.81))
+        try:
+            clock.pass_(1)
+            taken = 0
+            while self.store(timed, "flood", 100 + taken):
+                taken += 1
+                clock.pass_(1)
+                assert taken < 50
+            # Half of what is beyond the share of 0.8, in three parts: one is for a source that may come.
+            assert taken == int(used / 0.81 * 0.1 / 3 // (100_000 + 4096))
+
+            assert all(self.store(timed, "quiet", 200 + number) for number in range(taken))
+            assert not self.store(timed, "quiet", 300)
+            timed.ping()
+        finally:
+            client.config_set("maxmemory", "0")
+        # Within the share again, nobody owes anything for the time before.
+        clock.pass_(1)
+        assert self.store(timed, "flood", 400)
+        assert not client.exists("t:room")
+
+    def test_near_the_limit_nobody_stores(self, timed: Ledger, client: redis.Redis) -> None:
+        client.set("filler", b"x" * 30_000_000)
+        client.config_set("maxmemory", round(int(client.info("memory")["used_memory"]) / 0.91))
+        try:
+            assert not self.store(timed, "quiet", 1)
+            with pytest.raises(LedgerFull, match="TIERCAST_MEMORY_SHARE"):
+                timed.ping()
+        finally:
+            client.config_set("maxmemory", "0")
+
+
 class TestClaiming:
     def test_repeating_a_claim_returns_the_same_members(self, ledger: Ledger) -> None:
         record(ledger, 1, 2, 3)
@@ -152,11 +203,11 @@ class TestClaiming:
         assert client.hlen("t:lapsed:deliveries/voucherify") == 0
 
     def test_handing_back_is_free(self, timed: Ledger, clock: Clock) -> None:
-        record(timed, 1)
+        process(timed, "e1", PlannedJob(action="mail"), number=1)
         for _ in range(9):
-            lent = timed.deliveries(SOURCE, claim=Claim(token=new_token(), n=1)).lent
-            assert [held.lapses for held in lent] == [0]
-            timed.hand_back_deliveries(SOURCE, lent)
+            (held,) = claim(timed)
+            assert (held.lapses, held.attempts) == (0, 0)
+            timed.jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="back")])
             clock.pass_(1)
 
     def test_a_renewed_lease_does_not_end(self, timed: Ledger, clock: Clock) -> None:
@@ -372,6 +423,44 @@ class TestSettling:
         assert (lane.owed, lane.held) == (2, 0)
         clock.pass_(60)
         assert len(claim(timed)) == 2
+
+
+class TestOddText:
+    """No text or number of one member has the whole request refused."""
+
+    ODD = "no \ud83d, \udc00 and \U0001f600\x00"
+    WHOLE = "no \ufffd, \ufffd and \U0001f600\x00"
+
+    def test_half_a_surrogate_in_an_outcome_becomes_a_replacement_character(self, ledger: Ledger) -> None:
+        for number in (1, 2):
+            process(ledger, f"e{number}", PlannedJob(action="mail"), number=number)
+        one, two = claim(ledger)
+        outcomes = [
+            Outcome(job=one.key, token=one.token, verdict="dead", text=self.ODD, duration=0.01),
+            Outcome(job=two.key, token=two.token, verdict="done", duration=float("nan")),
+        ]
+        assert len(ledger.jobs("jobs/mail", outcomes).settled) == 2
+        job = Reader(ledger, _DIGESTS).job(one.key)
+        assert job is not None
+        assert (job.state, job.text) == ("dead", self.WHOLE)
+
+    def test_in_a_hold_a_plan_and_an_operators_verb(self, ledger: Ledger) -> None:
+        ledger.jobs("jobs/mail", put_off=(60.0, self.ODD))
+        assert Reader(ledger, _DIGESTS).lanes() == []
+        process(ledger, self.ODD, PlannedJob(action="mail", skipped=self.ODD), number=1)
+        (job,) = Reader(ledger, _DIGESTS).jobs(Filter(state="skipped"))
+        assert (job.event_id, job.text) == (self.WHOLE, self.WHOLE)
+        assert ledger.operate("pause", lane="jobs/mail", reason=self.ODD)[0]
+        (lane,) = [lane for lane in Reader(ledger, _DIGESTS).lanes() if lane.name == "jobs/mail"]
+        assert lane.reason == self.WHOLE
+        assert not ledger.operate("retry", job=self.ODD)[0]
+
+    @pytest.mark.parametrize("wait", [float("inf"), float("nan"), -5.0, 1e300])
+    def test_a_wait_out_of_range(self, ledger: Ledger, wait: float) -> None:
+        process(ledger, "e1", PlannedJob(action="mail"), number=1)
+        (held,) = claim(ledger)
+        assert settle(ledger, held, "later", wait=wait)
+        assert state_of(ledger, "e1") == "owed"
 
 
 class TestOrder:

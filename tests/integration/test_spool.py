@@ -415,7 +415,7 @@ def test_readyz_sees_when_the_ledger_stops_syncing(own: EmbeddedServer, tmp_path
 #: same server.
 ACL = (
     "resetkeys ~t:* resetchannels -@all +@read +@write +@scripting +@connection -@dangerous "
-    "+time +wait +info +role +config|get"
+    "+time +wait +info +role +config|get +bgrewriteaof"
 )
 
 
@@ -439,6 +439,7 @@ def test_a_user_with_few_rights_is_enough_and_one_with_too_few_is_refused(own: E
     ]
     worker.due(["deliveries/voucherify"])
     worker.trim()
+    worker.shift()
     client.close()
 
     settings = load_settings({"TIERCAST_REDIS_URL": f"redis://reader:acl-password@127.0.0.1:{own.port}/0"})

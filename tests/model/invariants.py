@@ -10,12 +10,12 @@ from tests.model.world import BAD, DELIVERY_LANE, KEEP, KEEP_DEAD, LANES, SETTLE
 _INDEXED = frozenset({"parked", "skipped", "superseded", "dead", "uncertain"})
 
 
-def check(found: Snapshot) -> None:
-    """Check everything that is recounted here."""
+def check(found: Snapshot, *, keep: int = KEEP, keep_dead: int = KEEP_DEAD) -> None:
+    """Check everything that is recounted here; the retention is milliseconds."""
     _lanes(found)
     _deliveries_stand(found)
     _jobs_stand(found)
-    _families(found)
+    _families(found, keep, keep_dead)
     _indexes(found)
     _groups(found)
     _customers(found)
@@ -60,7 +60,7 @@ def _jobs_stand(found: Snapshot) -> None:
     assert Counter(named) == Counter(jobs.keys()), "jobs and the deliveries that name them differ"
 
 
-def _families(found: Snapshot) -> None:
+def _families(found: Snapshot, keep: int, keep_dead: int) -> None:
     """The counters of open and bad jobs equal a recount, and `trim` holds exactly what has nothing open."""
     trim = found.zset("trim")
     expected: dict[str, int] = {}
@@ -72,8 +72,8 @@ def _families(found: Snapshot) -> None:
         assert int(f.get("o", 0)) == still_open, f"{id_}: counter of open jobs"
         assert int(f.get("x", 0)) == bad, f"{id_}: counter of dead and uncertain jobs"
         if not still_open and "again" not in f:
-            keep = KEEP_DEAD if bad or f["s"] == "quarantined" else KEEP
-            expected[id_] = max([int(f["z"]), *(int(job["z"]) for job in family)]) + keep
+            kept = keep_dead if bad or f["s"] == "quarantined" else keep
+            expected[id_] = max([int(f["z"]), *(int(job["z"]) for job in family)]) + kept
     assert trim == expected, "what is to leave, and when"
 
 
@@ -110,9 +110,13 @@ def _groups(found: Snapshot) -> None:
                 keepers.setdefault(group, set()).add(f"{f['d']}/{key}")
     assert found.texts.get("s", {}) == holders, "places and who stands"
     for group in set(members) | found.names("p"):
-        listed = set(found.zset("p", group))
+        listed, kept = set(found.zset("p", group)), keepers.get(group, set())
         assert members.get(group, set()) <= listed, f"{group}: an unsettled job is not among its members"
-        assert listed <= members.get(group, set()) | keepers.get(group, set()), f"{group}: a settled job is left over"
+        # One that keeps a once place stays among its group's members; one that bars an order group does not.
+        others = kept if group.startswith("c:") else set()
+        assert listed <= members.get(group, set()) | others, f"{group}: a settled job is left over"
+    for group in found.names("k"):
+        assert set(found.zset("k", group)) <= keepers.get(group, set()), f"{group}: one bars it that cannot"
 
 
 def _customers(found: Snapshot) -> None:

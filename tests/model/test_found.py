@@ -247,3 +247,96 @@ def test_the_snapshot_reads_every_kind_of_key(client: redis.Redis) -> None:
     found = take_snapshot(client, "x")
     assert (found.hash("d", "1"), found.zset("trim"), found.names("b")) == ({"a": "b"}, {"m": 5}, {"1"})
     assert found.sets == {"lanes": {"": {"l"}}}
+
+
+class TestLargeGroups:
+    """One script visits at most some hundred members of a group; what it leaves stays exact."""
+
+    MANY = 1000
+
+    def grow(self, story: Story, count: int, *, order: str | None = None, once: str | None = None) -> None:
+        """Make `count` parked jobs of action a, without a recount after each."""
+        for start in range(1, count + 1, 100):
+            numbers = range(start, min(start + 100, count + 1))
+            story.ledger.record([(SOURCE, delivery_id(n), b"{}") for n in numbers])
+            lent = story.ledger.deliveries(SOURCE, claim=Claim(token=new_token(), n=100)).lent
+            story.ledger.deliveries(
+                SOURCE,
+                [
+                    Plan(delivery=held.id, token=held.token, state=DeliveryState.PROCESSED,
+                         event_id=f"e{int(held.id[-12:], 16)}", type="x", created_us=10 + int(held.id[-12:], 16),
+                         jobs=(PlannedJob(action="a", order=order, once=once),))
+                    for held in lent
+                ],
+            )  # fmt: skip
+
+    def counts(self, story: Story) -> tuple[int, int]:
+        client: Any = story.ledger.client
+        return client.zcard("t:ix:j:parked"), client.zcard("t:ix:j:superseded")
+
+    @pytest.mark.parametrize("groups", [{"once": "k"}, {"order": "g"}, {"order": "g", "once": "k"}])
+    def test_a_settle_visits_a_bounded_number_and_nothing_older_is_performed_meanwhile(
+        self, story: Story, groups: dict[str, str]
+    ) -> None:
+        self.grow(story, self.MANY, **groups)
+        first = story.hold()
+        if "once" not in groups:
+            # The first that came stood at once; all others wait, and the newest of them is next.
+            story.settle(first, "dead")
+            first = story.hold()
+            assert first.key == key(self.MANY)
+        parked, superseded = self.counts(story)
+
+        story.settle(first, "done")
+
+        assert 0 < self.counts(story)[1] - superseded <= 300
+        assert self.counts(story)[0] >= parked - 300
+        rounds = 0
+        while self.counts(story)[0]:
+            # Whoever claims is lent none of them: they lost their purpose when the other was done.
+            assert not story.ledger.jobs("jobs/a", claim=Claim(token=new_token(), n=10)).lent
+            rounds += 1
+            assert rounds <= self.MANY / 300 + 1
+        story.recount()
+        assert self.counts(story)[1] - superseded == parked
+
+    def test_the_trimmer_goes_on_and_says_when_it_is_through(self, story: Story) -> None:
+        self.grow(story, self.MANY, once="k")
+        story.settle(story.hold(), "done")
+        assert story.ledger.trim()[0] == 200
+        assert story.ledger.trim()[0] == 200
+        while story.ledger.trim()[0] >= 200:
+            pass
+        story.recount()
+        assert self.counts(story) == (0, self.MANY - 1)
+
+    def test_what_is_older_is_not_revived_while_its_group_is_unfinished(self, story: Story) -> None:
+        self.grow(story, self.MANY, order="g")
+        story.settle(story.hold(), "dead")
+        story.settle(story.hold(), "done")
+        client: Any = story.ledger.client
+        # What says that a newer one was done does not expire before all older ones are superseded.
+        assert client.ttl("t:n:o:a:g") == -1
+        assert story.operate("drop", job=key(900))
+        assert story.operate("retry", job=key(900))
+        assert story.states(900) == ["superseded"]
+        while story.ledger.trim()[0] >= 200:
+            pass
+        assert 0 < client.ttl("t:n:o:a:g") <= 90 * DAY
+
+    def test_a_release_looks_for_the_next_in_bounded_steps(self, story: Story) -> None:
+        """All but the last wait for another job of their order group."""
+        self.grow(story, 700, order="g", once="k")
+        story.event(701, PlannedJob(action="a", order="h", once="k"))
+        story.event(702, PlannedJob(action="a", order="g", once="other"), created=9999)
+        held = story.hold()
+        assert held.key == key(1)
+        story.settle(held, "skipped")
+        # 702 is the newest of g and stands; of the once group k, 701 is the only one that may stand beside it.
+        rounds = 0
+        while story.states(701) != ["owed"]:
+            story.ledger.trim()
+            rounds += 1
+            assert rounds < 4
+        story.recount()
+        assert rounds >= 1

@@ -1,8 +1,10 @@
 """The plain Python model: what the ledger should hold, told as simply as the design tells it.
 
 Nothing here is incremental or clever: groups are found by looking at all jobs, retention by looking at all times.
-The only thing that it does not foretell is which of several parked jobs is released; `adopt` takes the ledger's
-choice and checks that it was allowed, `assert_nobody_waits_in_vain` that none was left out.
+Two things it does not foretell. Which of several parked jobs is released: `adopt` takes the ledger's choice and checks
+that it was allowed, `assert_nobody_waits_in_vain` that none was left out. And when a parked job that lost its purpose
+becomes superseded, since a script visits only so much of a large group: `adopt` checks that it had lost its purpose,
+`assert_nobody_waits_in_vain` that a group with such jobs is noted as unfinished.
 """
 
 from __future__ import annotations
@@ -112,8 +114,9 @@ class Job(Member):
 class World:
     """The ledger's contents, and what happened in the world outside."""
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: int, *, keep: int = KEEP, keep_dead: int = KEEP_DEAD) -> None:
         self.now = now
+        self.keep, self.keep_dead = keep, keep_dead
         self.deliveries: dict[str, Delivery] = {}
         self.jobs: dict[str, Job] = {}
         self.marks: dict[str, str] = {}
@@ -240,7 +243,7 @@ class World:
             return None
         bad = delivery.state == "quarantined" or any(job.state in BAD for job in family)
         last = max([delivery.changed, *(job.changed for job in family)])
-        return last + (KEEP_DEAD if bad else KEEP)
+        return last + (self.keep_dead if bad else self.keep)
 
     def trim(self, most: int) -> int:
         times = [(at, d.id) for d in self.deliveries.values() if (at := self.leaves_at(d)) is not None]
@@ -299,15 +302,9 @@ class World:
         """An effect that happened, or may have: it takes the once place for ever, and older ones lose their point."""
         if job.once is not None:
             self.taken[job.action, job.once] = job.key
-            for other in self.group(job, "once"):
-                if other.state == "parked":
-                    self._set(other, "superseded")
         if job.order is not None:
             name = (job.action, job.order)
             self.newest[name] = max(self.newest.get(name, job.rank), job.rank)
-            for other in self.group(job, "order"):
-                if other.state == "parked" and other.rank < job.rank:
-                    self._set(other, "superseded")
 
     def settle(self, job: Job, verdict: str, *, wait: int, maybe: bool | None) -> None:
         due = job.let_go()
@@ -351,13 +348,17 @@ class World:
     def may_stand(self, job: Job) -> bool:
         """Whether a parked job's places are free and its turn has come."""
         order, once = self.group(job, "order"), self.group(job, "once")
-        if any(other.state == "owed" for other in order):
+        if self._is_superseded(job) or any(other.state == "owed" for other in order):
             return False
         if any(other.state == "owed" or other.keeps for other in once):
             return False
         if self._is_barred(job):
             return False
-        waiting = [other for other in order if other.state == "parked" and not self._is_barred(other)]
+        waiting = [
+            other
+            for other in order
+            if other.state == "parked" and not self._is_barred(other) and not self._is_superseded(other)
+        ]
         return not any(self._goes_before(other, job) for other in waiting)
 
     def _is_barred(self, job: Job) -> bool:
@@ -369,19 +370,40 @@ class World:
         return (-other.created, other.arrival, other.key) < (-job.created, job.arrival, job.key)
 
     def adopt(self, found: Snapshot, *, strict: bool) -> None:
-        """Take over which parked jobs the ledger released; `strict` unless several plans came in one step."""
-        released = [
-            job for job in self.jobs.values() if job.state == "parked" and found.hash("j", job.key).get("s") == "owed"
-        ]
-        for job in released:
+        """Take over what the ledger did with parked jobs; `strict` unless several plans came in one step."""
+        parked = [job for job in self.jobs.values() if job.state == "parked"]
+        states = {job.key: found.hash("j", job.key).get("s") for job in parked}
+        for job in parked:
+            if states[job.key] == "superseded":
+                assert self._is_superseded(job), f"{job.key} was superseded by nothing"
+                self._set(job, "superseded")
+        for job in parked:
+            if states[job.key] != "owed":
+                continue
             if strict:
                 assert self.may_stand(job), f"{job.key} was released out of turn"
             job.state, job.changed = "owed", self.now
             job.owe(self.now)
 
-    def assert_nobody_waits_in_vain(self) -> None:
+    def assert_nobody_waits_in_vain(self, unfinished: set[str]) -> None:
+        """Check that whoever may stand does, and that who lost their purpose is superseded.
+
+        `unfinished` are groups that the ledger has noted to go on with.
+        """
         for job in self.jobs.values():
-            assert not (job.state == "parked" and self.may_stand(job)), f"{job.key} is parked though it may stand"
+            if job.state != "parked":
+                continue
+            if self._is_superseded(job):
+                assert self._groups_of(job) & unfinished, f"{job.key} lost its purpose, and no script will look at it"
+            elif self.may_stand(job):
+                before = [other for other in self.group(job, "order") if other.state == "parked"]
+                groups = self._groups_of(job).union(*(self._groups_of(o) for o in before if self._is_superseded(o)))
+                assert groups & unfinished, f"{job.key} is parked though it may stand"
+
+    @staticmethod
+    def _groups_of(job: Job) -> set[str]:
+        order = {f"o:{job.action}:{job.order}"} if job.order is not None else set()
+        return order | ({f"c:{job.action}:{job.once}"} if job.once is not None else set())
 
     # --- the world outside
 

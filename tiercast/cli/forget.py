@@ -119,6 +119,8 @@ def _carry_out(context: Context, forgetter: Forgetter, ledger: Opened, found: Be
     with _progress("searching every key for their names") as step:
         report.left = forgetter.prove(found.identity, step)
     report.problems += _problems(report)
+    if not report.problems:
+        forgetter.complete(found.identity)
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from .digests import Digests
 from .identity import About, Finder, Identity, refs_of
 from .model import Forgotten
 from .reading import Filter, Reader
+from .rewriting import begin, end
 from .store import Ledger
 
 #: How many keys are looked at in one round trip.
@@ -24,6 +26,10 @@ _CHUNK = 200
 
 #: Seconds between two looks at jobs that are being performed, and at a rewrite.
 _LOOK = 0.2
+
+#: Begin of the keys under which names are kept while an erasure is not complete, and for how many seconds.
+_ERASING = "erasing:"
+_REMEMBERED = 90 * 86400
 
 #: Seconds to wait for the append-only file to be rewritten.
 _REWRITE = 600.0
@@ -78,6 +84,7 @@ class Forgetter:
             step: told how many bodies were looked at.
         """
         found = Belongings(Identity(customer))
+        self._recall(found.identity)
         known = 0
         # What one delivery tells (an id beside the email that was given) leads to others.
         while known < len(names := set(found.identity.names())):
@@ -98,6 +105,8 @@ class Forgetter:
         Returns:
             What was removed; `busy` are jobs that were still being performed in the end.
         """
+        # What is removed here told those names: a run that ends early must not take them along.
+        self._remember(found.identity)
         names = [self._digests.customer(source, *name) for source in self.sources for name in found.identity.names()]
         total = self._ledger.forget(names, bodies=found.mentions)
         left = list(found.deliveries.items())
@@ -125,19 +134,35 @@ class Forgetter:
         """
         finder = Finder(identity)
         hits = []
-        for page in _pages(self._client.scan_iter(count=_PAGE)):
+        ours = self._ledger.key(_ERASING).encode()
+        keys = (key for key in self._client.scan_iter(count=_PAGE) if not key.startswith(ours))
+        for page in _pages(keys):
             for key, values in zip(page, self._values(page), strict=True):
                 if finder.mentions(key) or any(finder.mentions(value) for value in values):
                     hits.append(key.decode("utf-8", "replace"))
             step(len(page))
         return hits
 
+    def complete(self, identity: Identity) -> None:
+        """Forget the names themselves, once nothing is left to do; until then the next run knows them."""
+        self._client.delete(*self._erasing(identity))
+
     def rewrite(self) -> Rewritten:
         """Have the server write its files anew: until then its append-only file still holds what was removed."""
+        try:
+            rewritten = self._rewrite()
+            # What failed is left to the trimmer, which asks again.
+            end(self._ledger, done=rewritten.done)
+        except redis.RedisError as error:
+            return Rewritten(done=False, why_not=str(error))
+        return rewritten
+
+    def _rewrite(self) -> Rewritten:
         try:
             if int(self._client.info("persistence")["aof_enabled"]):
                 # One that is under way may have passed what was removed only now.
                 self._await(*_APPEND_ONLY)
+                begin(self._ledger, self._reader.now_ms())
                 self._client.bgrewriteaof()
                 self._await(*_APPEND_ONLY)
             if any(self._client.config_get("save").values()):
@@ -149,6 +174,28 @@ class Forgetter:
         return Rewritten(done=True)
 
     # --- inside
+
+    def _erasing(self, identity: Identity) -> list[str]:
+        names = identity.names()
+        return [self._ledger.key(_ERASING + self._digests.customer("", *name)) for name in names]
+
+    def _remember(self, identity: Identity) -> None:
+        text = json.dumps(
+            {"ids": sorted(identity.ids), "source_ids": sorted(identity.source_ids), "emails": sorted(identity.emails)}
+        )
+        pipe = self._client.pipeline(transaction=True)
+        for key in self._erasing(identity):
+            pipe.set(key, text, ex=_REMEMBERED)
+        pipe.execute()
+
+    def _recall(self, identity: Identity) -> None:
+        """Take over what an earlier run learnt that did not complete."""
+        for text in self._client.mget(self._erasing(identity)):
+            if text:
+                known = json.loads(text)
+                identity.ids |= set(known["ids"])
+                identity.source_ids |= set(known["source_ids"])
+                identity.emails |= set(known["emails"])
 
     def _by_index(self, found: Belongings) -> None:
         identity = found.identity

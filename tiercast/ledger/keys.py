@@ -6,8 +6,13 @@ milliseconds of the server's own clock unless a line says otherwise.
 
     meta                    hash    layout (version of this page), hash_key (secret for the keyed digests, when the
                                     environment names none), hash_check (proof that all processes use one key),
-                                    room (cache of the last look at the server's memory), waited (written before
-                                    each WAIT for replicas)
+                                    room ("<when> <level> <part>": cache of the last look at the server's memory; 0
+                                    full, 1 within the share, 2 beyond it, with the bytes that a source may still
+                                    store), waited (written before each WAIT for replicas)
+    room                    hash    while the memory is beyond the share: lane of deliveries -> bytes that it stored so
+    clock_shift             hash    for a clock that went back: seen (the latest that a worker saw), total (ms by which
+                                    what is due and held was moved in all), last and at (by how much last, and when),
+                                    and of a move under way by, lane and cursor (where it goes on)
     lanes                   set     names of all lanes that ever held work
     lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused, cap (the most held),
                                     ticket ("<when> <bells since>", last rung for or drained), help (until when no
@@ -36,11 +41,18 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     us created (microseconds, where it has a group), u 1 when order could not
                                     apply, ps 1 when its plan skipped it, a<n> attempt n:
                                     "<started> <duration> <outcome> <error>" (the last 20)
-    p:<group>               zset    "<arrival>/<job>" of a group's unsettled jobs -> created (microseconds) for an
-                                    order group, 0 for a once group
+    p:<group>               zset    "<arrival>/<job>" of a group's owed and parked jobs (of a once group also
+                                    the one that keeps the place) -> created (microseconds) for an order group, 0 for
+                                    a once group
+    k:<group>               zset    the same of an order group's settled jobs that may have had their effect: they bar
+                                    what is older
     s:<group>               string  the job of the group that stands in the lane (or keeps the place)
     n:<group>               string  "<created> <arrival>" of the newest job done of an order group; expires after
-                                    90 days
+                                    90 days, but not while the group is unfinished
+    unfinished              hash    group with more members than one script visits -> where to go on: of an order group
+                                    by which job the older ones are superseded, of a once group the member after
+                                    which to look for the next. Its members stay parked meanwhile, and none
+                                    stands that may not; trimmer and claims go on
     once:<action>           hash    once group's digest -> job that was done, or "forgotten"; for ever
 
     ix:d:<state>            zset    settled delivery -> received
@@ -48,14 +60,22 @@ milliseconds of the server's own clock unless a line says otherwise.
     cust:<digest>           zset    delivery of that customer -> received
     alias:<digest>          set     digests of customers that this source id or email belongs to
     gone                    hash    digest of a forgotten customer's name -> when it was forgotten; for ever
+    rewrite                 hash    of the append-only file: left, forgot (when the first delivery left by retention, or
+                                    because its customer was forgotten, that no rewrite has covered), begun ("<when>
+                                    <run id of the server> <rewrites that it had made> <left> <forgot>" of the
+                                    rewrite under way), asked (when a trimmer last looked at it), refused ("<when>
+                                    <why>", where the server does not let us)
+    erasing:<digest>        string  JSON: all names of a customer whose erasure is not complete, for the next run; by
+                                    the digest of each name; goes when it is complete, at the latest after 90 days
     trim                    zset    delivery -> when it leaves the ledger, with its event and jobs
     clock                   string  tests only: what the clock shows
+    budget                  string  tests only: how many members of large groups one script visits
 """
 
 from __future__ import annotations
 
 #: Version of the layout above; a process refuses a ledger that carries another.
-LAYOUT = "2"
+LAYOUT = "3"
 
 DELIVERIES = "deliveries/"
 JOBS = "jobs/"

@@ -5,7 +5,6 @@ Those that are made for every event and job are not frozen: that would triple th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
@@ -287,11 +286,22 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class Shifted:
+    """What a step of moving back what is due and held did (see clock.py).
+
+    `total_ms` is what the ledger has moved in all, `more` that this move goes on, `found` by how many seconds this call
+    found the clock back (0: nothing new), `bells` lanes to ring for.
+    """
+
+    total_ms: int
+    more: bool
+    found: float
+    bells: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What became of an operator's request: done, or why not."""
 
     done: bool
     text: str
-
-
-Fields = Mapping[bytes, bytes]

@@ -12,7 +12,9 @@ import redis
 from ..errors import LedgerUnsuited
 from ..settings import Settings
 from . import keys
+from .clock import clock_state
 from .digests import Digests
+from .rewriting import refusal
 from .store import Ledger, _translate, connect
 
 Role = Literal["receiver", "worker", "operator"]
@@ -85,6 +87,12 @@ def examine(ledger: Ledger, settings: Settings) -> Suitability:
             "Set: appendonly yes"
         )
     warnings += _replica_faults(settings, info)
+    warnings += _clock_faults(ledger)
+    if int(info.get("aof_enabled", 0)) and (why := refusal(ledger)):
+        warnings.append(
+            f"The ledger's server does not let us rewrite its append-only file ({why}): it holds what retention and "
+            "forget removed until it grows enough to be rewritten by itself. Allow BGREWRITEAOF, or run it there daily."
+        )
     if info.get("cluster_enabled"):
         errors.append("The ledger's server runs in cluster mode. One ledger is one primary: use a server without it.")
     return Suitability(tuple(errors), tuple(warnings))
@@ -106,6 +114,21 @@ def durability_faults(ledger: Ledger, settings: Settings) -> list[str]:
         raise _translate(error) from error
     return []
 
+
+def _clock_faults(ledger: Ledger) -> list[str]:
+    state = clock_state(ledger)
+    if state.behind:
+        return [
+            f"The ledger's clock is {state.behind:.0f} seconds behind what it showed before: what is owed waits that "
+            "long, unless a worker runs, which moves it. Look at the clock of its machine."
+        ]
+    if state.moving or (state.moved_ms is not None and 0 <= ledger.now_ms() - state.moved_ms < _DAY_MS):
+        how = "is being moved" if state.moving else "was moved"
+        return [f"The ledger's clock went back by {state.moved:.0f} seconds; what is due and held {how} by as much."]
+    return []
+
+
+_DAY_MS = 86_400_000
 
 _NOT_SYNCED = (
     "TIERCAST_DURABILITY is fsync, but the ledger's server does not sync every write. "

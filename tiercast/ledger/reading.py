@@ -104,11 +104,6 @@ class Reader:
         while page := list(islice(iterator, _PAGE)):
             yield from self._client.mget([self._key(f"b:{delivery}") for delivery in page])
 
-    def delivery_of_event(self, source: str, event_id: str) -> str | None:
-        """The first delivery that told an event."""
-        found = self._client.get(self._key(f"m:{source}:{event_id}"))
-        return found.decode() if found else None
-
     def deliveries(self, which: Filter) -> Iterator[DeliveryInfo]:
         """Deliveries that match, newest first."""
         found = (info for info in self._deliveries(self._delivery_ids(which)) if _matches(info, which))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from . import keys
 from .model import HeldJob, Outcome, Plan, PlannedJob
+
+#: Seconds; nothing waits or lasts longer than ten years.
+_LONGEST = 10 * 365 * 86400.0
 
 
 def plan(of: Plan) -> dict[str, Any]:
@@ -41,20 +45,25 @@ def outcome(of: Outcome) -> dict[str, Any]:
     if of.text:
         request["r"] = of.text
     if of.wait is not None:
-        request["w"] = max(0, round(of.wait * 1000))
+        request["w"] = _ms(of.wait)
     if of.maybe is not None:
         request["m"] = int(of.maybe)
     if of.duration is not None:
-        request["du"] = round(of.duration * 1000)
+        request["du"] = _ms(of.duration)
     if of.answered and of.verdict != "done":
         request["y"] = 1
     if of.signal:
         request["x"] = of.signal
     if of.hold:
-        request["h"] = [round(of.hold.seconds * 1000), of.hold.cause, of.hold.reason]
+        request["h"] = [_ms(of.hold.seconds), of.hold.cause, of.hold.reason]
         if of.hold.limit:
             request["h"].append(of.hold.limit)
     return request
+
+
+def _ms(seconds: float) -> int:
+    """Milliseconds, within what a time can be: an outcome with another would have its whole batch refused."""
+    return 0 if math.isnan(seconds) else round(min(max(0.0, seconds), _LONGEST) * 1000)
 
 
 def held_job(row: list[Any], token: str, now: int) -> HeldJob:

@@ -7,11 +7,12 @@ from hashlib import sha1
 from importlib.resources import files
 
 #: Every script, one file each, with its keys and arguments in its head.
-NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "trim", "forget")
+NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "trim", "forget", "shift")
 
 _PARTS = {"--COMMON": "_common.lua", "--PARKING": "_parking.lua", "--CLAIM": "_claim.lua", "--LEAVING": "_leaving.lua"}
 
-#: In tests the clock can be set; in production a script asks the server, and nobody else.
+#: In tests the clock can be set, and how much one script visits of a large group; in production neither.
+_TEST_BUDGET = "budget = tonumber(call('GET', P .. 'budget') or budget)"
 _TEST_CLOCK = "local set = redis.call('GET', P .. 'clock')\n  if set then return tonumber(set) * 1000 end"
 
 
@@ -23,6 +24,7 @@ def source(name: str, *, test_clock: bool = False) -> str:
     for mark, part in _PARTS.items():
         if mark in text:
             text = text.replace(mark, (folder / part).read_text(encoding="utf-8"))
+    text = text.replace("--BUDGET", _TEST_BUDGET if test_clock else "")
     return text.replace("--CLOCK", _TEST_CLOCK if test_clock else "")
 
 

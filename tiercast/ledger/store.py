@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -13,12 +13,14 @@ from redis.retry import Retry
 
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from . import keys, rows, scripts
-from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Turn
+from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted, Turn
+from .rewriting import look_after_files
 from .wire import ask
 
 _FULL = {
     "owed": "the limit of owed deliveries is reached (TIERCAST_MAX_OWED)",
-    "memory": "the configured share of the ledger's memory is used (TIERCAST_MEMORY_SHARE)",
+    "memory": "the configured share of the ledger's memory is used, and with it what this source may store beyond "
+    "(TIERCAST_MEMORY_SHARE)",
 }
 
 #: WAIT asks for what its own connection wrote last, and a repeated script writes nothing, though its first try may not
@@ -113,7 +115,8 @@ class Ledger:
         if role[0] not in (b"master", "master"):
             raise LedgerUnavailable("the ledger's server is a replica and takes no writes")
         limit = int(info.get("maxmemory", 0))
-        if limit and int(info["used_memory"]) >= limit * self._memory_share:
+        # Half of what is beyond the share is kept for sources that stored little (see record.lua).
+        if limit and int(info["used_memory"]) >= limit * (1 + self._memory_share) / 2:
             raise LedgerFull(_FULL["memory"])
 
     # --- workers
@@ -137,12 +140,6 @@ class Ledger:
             bool(more),
             bool(isolated),
         )
-
-    def hand_back_deliveries(self, source: str, held: Iterable[HeldDelivery]) -> list[str]:
-        """Give back deliveries unread, due as before. Returns lanes to ring for."""
-        request = self._request(keys.deliveries_lane(source), Claim(token=new_token(), n=0))
-        request |= {"source": source, "plans": [{"k": h.id, "t": h.token, "o": "back"} for h in held]}
-        return _texts(self._run("deliveries", [_json(request)])[1])
 
     def jobs(
         self,
@@ -184,9 +181,38 @@ class Ledger:
         return Due(_texts(bells), _texts(waiting), next_ms / 1000, _texts(isolated), int(now))
 
     def trim(self, most: int = 200) -> tuple[int, list[str]]:
-        """Let go of up to `most` deliveries whose retention is over. Returns how many went, and lanes to ring for."""
-        count, bells = self._run("trim", [most])
-        return int(count), _texts(bells)
+        """Let go of up to `most` deliveries whose retention is over, and go on with large groups.
+
+        Returns how many went, and lanes to ring for. While more is left to do now, the number is at least `most`, so
+        a caller that stops below it has done all.
+        """
+        count, more, bells, look = self._run("trim", [most, self._keep_ms, self._keep_dead_ms])
+        if int(look):
+            look_after_files(self, int(look))
+        return max(int(count), most) if more else int(count), _texts(bells)
+
+    def now_ms(self) -> int:
+        """The ledger's clock."""
+        try:
+            if self._test_clock and (shown := self.client.get(self.key("clock"))):
+                return int(cast(bytes, shown))
+            seconds, us = self.client.time()
+        except redis.RedisError as error:
+            raise _translate(error) from error
+        return seconds * 1000 + us // 1000
+
+    def shift(self, by: float = 0.0, *, known_ms: int = 0, limits: Sequence[str] = ()) -> Shifted:
+        """Move back what is due and held, one bounded step, after the ledger's clock went back (see clock.py).
+
+        Args:
+            by: seconds by which the caller saw it go back; 0 where it saw nothing: then the ledger's own notes are
+                looked at, and a move that somebody began goes on.
+            known_ms: the total that the caller knew before; what others have moved since is not moved again.
+            limits: names of limits, whose next starts are moved, too.
+        """
+        args = [round(by * 1000), known_ms, round(self.lease * 1000), *limits]
+        total, more, found, bells = self._run("shift", args)
+        return Shifted(int(total), bool(more), int(found) / 1000, _texts(bells))
 
     def operate(self, verb: str, **request: Any) -> tuple[bool, str, list[str]]:
         """Run an operator's verb (see lua/operate.lua): done or not, the new state or why not, lanes to ring for.
@@ -284,7 +310,20 @@ def _translate(error: redis.RedisError) -> LedgerError:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    """A script's request. One half surrogate, which cjson does not take, would have it refused as a whole."""
+    text = json.dumps(value, separators=(",", ":"))
+    return json.dumps(_whole(value), separators=(",", ":")) if "\\ud" in text else text
+
+
+def _whole(value: Any) -> Any:
+    """The same without half surrogates: U+FFFD in place of each."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {_whole(name): _whole(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_whole(inner) for inner in value]
+    return value
 
 
 def _text(value: bytes) -> str:

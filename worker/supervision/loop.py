@@ -41,6 +41,10 @@ class EventLoop:
         if self._thread is None:
             self.loop.close()
             return
+        try:
+            self.run(_cancel_all(), timeout)
+        except TimeoutError:
+            log.warning("loop.not_cancelled")
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout)
         if not self._thread.is_alive():
@@ -49,6 +53,15 @@ class EventLoop:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+
+
+async def _cancel_all() -> None:
+    """Cancel what kinds have left running, such as the tasks that close idle connections."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=1.0)
 
 
 def _log_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 --
 -- A job belongs to at most one order group and one once group. It stands in its lane only while it holds the
 -- place (s:<group>) of each of its groups; places are taken all at once or not at all, so nobody waits in a ring.
--- Touches j:, d:, p:, s:, n:, once:, ix:j:, trim, due:, lane:, lanes.
+-- Touches j:, d:, p:, k:, s:, n:, once:, unfinished, ix:j:, trim, due:, lane:, lanes.
 
 local KEEP, KEEP_DEAD = 7 * 86400000, 30 * 86400000  -- replaced by the caller's retention
 
@@ -106,134 +106,272 @@ local function groups_of(job, about)
     tonumber(about[CREATED] or 0), digest
 end
 
+-- How many members of groups one script may still visit. The rest of a large group waits in `unfinished` for the next
+-- script that calls `go_on_with_groups`: until then its members stay parked, and none of them may stand that may not.
+local budget = 300
+--BUDGET
+
+-- Note that a group has members left to visit: of an order group by which job they are superseded, of a once group the
+-- member after which to go on.
+local function postpone(group, detail) call('HSET', P .. 'unfinished', group, detail) end
+
 local function place_free(group, job)
   if not group then return true end
   local holder = call('GET', P .. 's:' .. group)
   return not holder or holder == job
 end
 
--- The job of an order group that is next: the newest that waits; of equal times the one that arrived first.
--- One that may have had its effect bars those that are older, be it by arrival alone.
-local function newest_waiting(group)
-  local top = call('ZREVRANGE', P .. 'p:' .. group, 0, 0, 'WITHSCORES')
-  if not top[1] then return nil end
-  local first
-  for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'p:' .. group, top[2], top[2])) do
-    local job = string.sub(member, 38)
-    if call('HGET', P .. 'j:' .. job, 's') == 'parked' then
-      first = first or job
-    else
-      first = nil
-    end
-  end
-  return first
+-- "<created> <arrival>" of the newest job done in an order group; nil where none is known.
+local function newest_done(order)
+  local rank = call('GET', P .. 'n:' .. order)
+  if not rank then return nil end
+  local space = string.find(rank, ' ', 1, true)
+  return tonumber(string.sub(rank, 1, space - 1)), string.sub(rank, space + 1)
 end
 
-local function stand(job, order, once)
+-- How many members of an order group's zset come before the first that is not older than (created, arrival), or, with
+-- `beyond`, that is newer. Equal scores are sorted by arrival, which opens the member's name.
+local function count_older(key, created, arrival, beyond)
+  local score = int(created)
+  local low = call('ZCOUNT', key, '-inf', '(' .. score)
+  local high = low + call('ZCOUNT', key, score, score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local other = string.sub(call('ZRANGE', key, middle, middle)[1], 1, 36)
+    if other < arrival or (beyond and other == arrival) then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  return low
+end
+
+-- The job of an order group that is next: the newest that waits; of equal times the one that arrived first. Asked while
+-- the group's place is free, so all of p: wait. What is older than the newest done is about to be superseded, and what
+-- is older than one that may have had its effect is barred: neither is next.
+local function newest_waiting(order)
+  local p = P .. 'p:' .. order
+  local top = call('ZREVRANGE', p, 0, 0, 'WITHSCORES')
+  if not top[1] then return nil end
+  local created = tonumber(top[2])
+  local first = call('ZCOUNT', p, '-inf', '(' .. int(created))
+  local done, arrival = newest_done(order)
+  if done and done > created then return nil end
+  if done == created then first = math.max(first, count_older(p, created, arrival)) end
+  local bar = call('ZREVRANGE', P .. 'k:' .. order, 0, 0, 'WITHSCORES')
+  if bar[1] then
+    local barred = tonumber(bar[2])
+    if barred > created then return nil end
+    if barred == created then first = math.max(first, count_older(p, created, string.sub(bar[1], 1, 36), true)) end
+  end
+  local member = call('ZRANGE', p, first, first)[1]
+  return member and string.sub(member, 38)
+end
+
+local function stand(job, order, once, about)
   if order then call('SET', P .. 's:' .. order, job) end
   if once then call('SET', P .. 's:' .. once, job) end
-  set_state(job, 'owed')
+  set_state(job, 'owed', nil, about)
   owe('jobs/' .. action_of(job), job)
 end
 
 -- Let a parked job stand if all its places are free and its turn has come.
-local function try_stand(job)
-  local order, once = groups_of(job)
+local function try_stand(job, about)
+  about = about or look_up(job)
+  local order, once = groups_of(job, about)
   if not (place_free(order, job) and place_free(once, job)) then return false end
   if order and newest_waiting(order) ~= job then return false end
-  stand(job, order, once)
+  stand(job, order, once, about)
   return true
 end
 
-local function advance_order(group)
-  if call('EXISTS', P .. 's:' .. group) == 1 then return end
-  local job = newest_waiting(group)
-  if job then try_stand(job) end
-end
-
-local function advance_once(group)
-  if call('EXISTS', P .. 's:' .. group) == 1 then return end
-  for _, member in ipairs(call('ZRANGE', P .. 'p:' .. group, 0, -1)) do
-    local job = string.sub(member, 38)
-    if call('HGET', P .. 'j:' .. job, 's') == 'parked' and try_stand(job) then return end
-  end
-end
-
+-- A job leaves a group. One that bars an order group (k:) is not among those that wait or stand in it (p:).
 local function leave(group, job, arrival)
   if not group then return end
-  call('ZREM', P .. 'p:' .. group, arrival .. '/' .. job)
+  if call('ZREM', P .. 'p:' .. group, arrival .. '/' .. job) == 0 then
+    call('ZREM', P .. 'k:' .. group, arrival .. '/' .. job)
+  end
   if call('GET', P .. 's:' .. group) == job then call('DEL', P .. 's:' .. group) end
 end
 
--- A parked job that lost its purpose.
-local function supersede(job, by)
-  local order, once, arrival = groups_of(job)
-  leave(order, job, arrival)
-  leave(once, job, arrival)
-  set_state(job, 'superseded', 'by ' .. by)
+-- A bar of an order group takes its place in it again, without a look at the others.
+local function rejoin(order, job, created, arrival)
+  call('ZREM', P .. 'k:' .. order, arrival .. '/' .. job)
+  call('ZADD', P .. 'p:' .. order, int(created), arrival .. '/' .. job)
 end
 
-local function older(created, arrival, rank)
-  local space = string.find(rank, ' ', 1, true)
-  local us, other = tonumber(string.sub(rank, 1, space - 1)), string.sub(rank, space + 1)
-  return created < us or (created == us and arrival < other)
+-- A member of a group lost its purpose: a parked job is superseded (it stands nowhere, so it holds no place); any other
+-- only leaves the group. Returns the job's order group.
+local function supersede(group, member, by)
+  budget = budget - 1
+  local job = string.sub(member, 38)
+  local about = look_up(job)
+  if about[STATE] ~= 'parked' then
+    call('ZREM', P .. 'p:' .. group, member)
+    return nil
+  end
+  local order, once = groups_of(job, about)
+  if order then call('ZREM', P .. 'p:' .. order, member) end
+  if once then call('ZREM', P .. 'p:' .. once, member) end
+  set_state(job, 'superseded', 'by ' .. by, about)
+  return order
+end
+
+-- Who took a once group's place for ever.
+local function taken_by(action, digest)
+  return digest and call('HGET', P .. 'once:' .. action, digest)
+end
+
+-- Release the next job of an order group whose place is free. Those on the way whose once place is taken lost their
+-- purpose.
+local function advance_order(order)
+  if call('EXISTS', P .. 's:' .. order) == 1 then return end
+  while true do
+    local job = newest_waiting(order)
+    if not job then return end
+    local about = look_up(job)
+    local by = taken_by(action_of(job), about[ONCE])
+    if not by then return try_stand(job, about) end
+    if budget <= 0 then return postpone(order, 'a newer event') end
+    supersede(order, about[DELIVERY] .. '/' .. job, by)
+  end
+end
+
+-- The action and the digest of a once group: "c:<action>:<digest>".
+local function parts_of_once(once) return string.match(once, '^c:([^:]*):(.*)$') end
+
+-- Release the next job of a once group whose place is free: of those after a member the first whose turn it is in its
+-- order group, too. One whose turn comes later is released by that group.
+local function advance_once(once, after)
+  if call('EXISTS', P .. 's:' .. once) == 1 or taken_by(parts_of_once(once)) then return end
+  local start = after and after ~= '' and '(' .. after or '-'
+  local size = 1
+  while true do
+    local page = call('ZRANGEBYLEX', P .. 'p:' .. once, start, '+', 'LIMIT', 0, size)
+    for _, member in ipairs(page) do
+      budget = budget - 1
+      if try_stand(string.sub(member, 38)) then return end
+    end
+    if #page < size then return end
+    if budget <= 0 then return postpone(once, page[#page]) end
+    start = '(' .. page[#page]
+    size = math.min(50, math.max(1, budget))
+  end
+end
+
+local function older(created, arrival, rank_created, rank_arrival)
+  return created < rank_created or (created == rank_created and arrival < rank_arrival)
 end
 
 -- A newer one of its order group was done, or its once place is taken: by whom?
 local function superseded_by(order, once, digest, action, created, arrival)
-  if once then
-    local taken = call('HGET', P .. 'once:' .. action, digest)
-    if taken then return taken end
-  end
+  local taken = once and taken_by(action, digest)
+  if taken then return taken end
   if order then
-    local rank = call('GET', P .. 'n:' .. order)
-    if rank and older(created, arrival, rank) then return 'a newer event' end
+    local done, done_arrival = newest_done(order)
+    if done and older(created, arrival, done, done_arrival) then return 'a newer event' end
   end
   return nil
 end
 
 -- A job that is new, or tried again by an operator, finds its place: owed, parked or superseded.
 local function enter(job)
-  local order, once, arrival, created, digest = groups_of(job)
+  local about = look_up(job)
+  local order, once, arrival, created, digest = groups_of(job, about)
   local by = superseded_by(order, once, digest, action_of(job), created, arrival)
-  if by then return set_state(job, 'superseded', 'by ' .. by) end
+  if by then return set_state(job, 'superseded', 'by ' .. by, about) end
   if order then call('ZADD', P .. 'p:' .. order, int(created), arrival .. '/' .. job) end
   if once then call('ZADD', P .. 'p:' .. once, 0, arrival .. '/' .. job) end
-  if not (order or once) then return stand(job) end
-  set_state(job, 'parked')
+  if not (order or once) then return stand(job, nil, nil, about) end
+  set_state(job, 'parked', nil, about)
   try_stand(job)
 end
 
-local function done_in_order(group, job, created, arrival)
-  local rank = call('GET', P .. 'n:' .. group)
-  if not (rank and older(created, arrival, rank)) then
-    call('SET', P .. 'n:' .. group, int(created) .. ' ' .. arrival, 'EX', NEWEST)
+-- Supersede what is older than the newest done of an order group, as many as the budget allows. Returns whether that
+-- were all; n: does not expire before.
+local function supersede_older(order, by)
+  local created, arrival = newest_done(order)
+  if not created then return true end
+  local bars, n = P .. 'k:' .. order, 0
+  if call('EXISTS', bars) == 1 then
+    n = count_older(bars, created, arrival)
+    local most = math.max(0, math.min(n, budget))
+    if most > 0 then call('ZREMRANGEBYRANK', bars, 0, most - 1) end
+    budget = budget - most
+    n = n - most
   end
-  local found = call('ZRANGEBYSCORE', P .. 'p:' .. group, '-inf', int(created), 'WITHSCORES')
-  for i = 1, #found, 2 do
-    local member, other = found[i], string.sub(found[i], 38)
-    if tonumber(found[i + 1]) < created or string.sub(member, 1, 36) < arrival then
-      if call('HGET', P .. 'j:' .. other, 's') == 'parked' then
-        supersede(other, job)
-      else
-        call('ZREM', P .. 'p:' .. group, member)
-      end
+  local waiting = count_older(P .. 'p:' .. order, created, arrival)
+  local most = math.max(0, math.min(waiting, budget))
+  if most > 0 then
+    for _, member in ipairs(call('ZRANGE', P .. 'p:' .. order, 0, most - 1)) do
+      supersede(order, member, by)
     end
+  end
+  return n + waiting - most == 0
+end
+
+-- Asked while no job stands in the group.
+local function done_in_order(order, job, created, arrival)
+  local newest, newest_arrival = newest_done(order)
+  if not (newest and older(created, arrival, newest, newest_arrival)) then
+    call('SET', P .. 'n:' .. order, int(created) .. ' ' .. arrival, 'EX', NEWEST)
+  end
+  if not supersede_older(order, job) then
+    call('PERSIST', P .. 'n:' .. order)
+    postpone(order, job)
   end
 end
 
-local function done_once(group, digest, job)
-  call('HSET', P .. 'once:' .. action_of(job), digest, job)
-  local orders = {}
-  for _, member in ipairs(call('ZRANGE', P .. 'p:' .. group, 0, -1)) do
-    local other = string.sub(member, 38)
-    if other ~= job and call('HGET', P .. 'j:' .. other, 's') == 'parked' then
-      orders[#orders + 1] = groups_of(other) or nil
-      supersede(other, job)
+-- Supersede what waits in a once group whose place was taken for ever, as many as the budget allows. Returns whether
+-- that were all.
+local function supersede_rest(once, by)
+  local page = budget > 0 and call('ZRANGE', P .. 'p:' .. once, 0, budget - 1) or {}
+  local orders, seen = {}, {}
+  for _, member in ipairs(page) do
+    local order = supersede(once, member, by)
+    if order and not seen[order] then
+      seen[order] = true
+      orders[#orders + 1] = order
     end
   end
   -- Those may have been next in order groups of their own, and others waited behind them.
   for _, order in ipairs(orders) do advance_order(order) end
+  return call('EXISTS', P .. 'p:' .. once) == 0
+end
+
+-- The job took the place for ever, and has left the group.
+local function done_once(once, digest, job)
+  call('HSET', P .. 'once:' .. action_of(job), digest, job)
+  if not supersede_rest(once, job) then postpone(once, '') end
+end
+
+-- Visit what earlier scripts left of large groups, within the budget. Returns whether more is left.
+local function go_on_with_groups()
+  local key = P .. 'unfinished'
+  if call('EXISTS', key) == 0 then return false end
+  local found = call('HSCAN', key, '0', 'COUNT', '10')[2]
+  for i = 1, #found, 2 do
+    if budget <= 0 then break end
+    local group, detail = found[i], found[i + 1]
+    call('HDEL', key, group)
+    if string.sub(group, 1, 2) == 'o:' then
+      if supersede_older(group, detail) then
+        call('EXPIRE', P .. 'n:' .. group, NEWEST)
+      else
+        postpone(group, detail)
+      end
+      advance_order(group)
+    else
+      local by = taken_by(parts_of_once(group))
+      if not by then
+        advance_once(group, detail)
+      elseif not supersede_rest(group, by) then
+        postpone(group, '')
+      end
+    end
+  end
+  return call('EXISTS', key) == 1
 end
 
 -- A job ends: state is done, skipped, dead or uncertain. With `maybe` its effect is possible, so it keeps its
@@ -244,15 +382,15 @@ local function finish(job, state, reason, maybe, about, more)
   set_state(job, state, reason, about, more)
   if not (about[ORDER] or about[ONCE]) then return end
   local order, once, arrival, created, digest = groups_of(job, about)
+  leave(order, job, arrival)
+  if keeps then
+    if order then call('ZADD', P .. 'k:' .. order, int(created), arrival .. '/' .. job) end
+  else
+    leave(once, job, arrival)
+  end
   if state == 'done' then
     if order then done_in_order(order, job, created, arrival) end
     if once then done_once(once, digest, job) end
-  end
-  if keeps then
-    if order and call('GET', P .. 's:' .. order) == job then call('DEL', P .. 's:' .. order) end
-  else
-    leave(order, job, arrival)
-    leave(once, job, arrival)
   end
   if order then advance_order(order) end
   if once and not keeps then advance_once(once) end

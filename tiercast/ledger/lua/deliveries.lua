@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Settle deliveries with what was read in them (plan), then claim the next, in one step.
--- Keys: all of _common, _parking and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone.
+-- Keys: all of _common, _parking and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone, rewrite.
 -- ARGV[1]: {lane, source, keep, keep_dead, plans: [...], claim: {...} or absent}; a plan is
---   {k delivery, t token, o processed|ignored|test|quarantined|back, r reason, e event id, h head of the event (keys.py),
+--   {k delivery, t token, o processed|ignored|test|quarantined, r reason, e event id, h head of the event (keys.py),
 --    at, c [customer digest, digests of aliases ...], jobs: [{a action, og, cg, s skipped or absent, r, u} or just the
---    action, ...], w ms until a delivery handed back is due}.
+--    action, ...]}.
 -- Returns {[[delivery, state, first or empty], ...], bells, [[delivery, body, again, ended leases], ...], more,
 --   isolated}. Plans of deliveries that are not held under their token change nothing and are left out.
 --COMMON
@@ -171,6 +171,7 @@ local function drop_forgotten(delivery, plan, before)
   local type_only = '0  ' .. string.match(plan.h, '^%S* %S* (.*)$')
   settle_delivery(delivery, 'ignored', { r = 'its customer was forgotten' }, before, { 'h', type_only })
   call('DEL', P .. 'b:' .. delivery)
+  call('HSETNX', P .. 'rewrite', 'forgot', NOW)
   return 'ignored', ''
 end
 
@@ -181,12 +182,7 @@ local function look_up_delivery(delivery)
 end
 
 local function settle(plan)
-  local due = let_go(plan.k, plan.t)
-  if not due then return nil end
-  if plan.o == 'back' then
-    call('ZADD', P .. 'due:' .. lane, int(plan.w and T + plan.w or due), plan.k)
-    return 'queued', ''
-  end
+  if not let_go(plan.k, plan.t) then return nil end
   forget_lapses(lane, plan.k)
   local before = look_up_delivery(plan.k)
   if is_forgotten(plan) then return drop_forgotten(plan.k, plan, before) end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Forget a customer: drop what is open of their jobs, then remove their deliveries with everything about them.
--- Keys: all of _common, _parking and _leaving; gone, m: of the events; held: and lease: of the jobs.
+-- Keys: all of _common, _parking and _leaving; gone, rewrite, m: of the events; held: and lease: of the jobs.
 -- ARGV[1]: {keep, keep_dead, names: [digest, ...], deliveries: [[delivery, source], ...], bodies: [delivery, ...]}:
 --   `names` leave a tombstone each; of `bodies` only the raw body goes, where nothing is open any more.
 -- Returns {deliveries removed, jobs removed, [job that is being performed, ...], [delivery of `bodies` that still
@@ -32,9 +32,9 @@ local function take_out(job)
   local order, once, arrival, _, digest = groups_of(job)
   local f = call('HMGET', P .. 'j:' .. job, 's', 'm')
   local open_or_dead = not SETTLED[f[1]] or f[1] == 'dead'
-  if once and (f[1] == 'uncertain' or (f[2] and open_or_dead)) then done_once(once, digest, job) end
   leave(order, job, arrival)
   leave(once, job, arrival)
+  if once and (f[1] == 'uncertain' or (f[2] and open_or_dead)) then done_once(once, digest, job) end
   if order then orders[order] = true end
   if once then onces[once] = true end
   return order, digest
@@ -53,7 +53,12 @@ local function remove(job)
   local order, digest = take_out(job)
   local places = P .. 'once:' .. action_of(job)
   if digest and call('HGET', places, digest) == job then call('HSET', places, digest, 'forgotten') end
-  if order then call('DEL', P .. 'n:' .. order) end
+  if order and call('EXISTS', P .. 'p:' .. order) == 0 then
+    call('DEL', P .. 'n:' .. order)
+  elseif order and call('HEXISTS', P .. 'unfinished', order) == 1 then
+    -- Those that wait are older than what was done: it is remembered until they are superseded, but not by its name.
+    postpone(order, 'a newer event')
+  end
   call('ZREM', P .. 'ix:j:' .. state, job)
   call('DEL', P .. 'j:' .. job)
   return 1
@@ -106,5 +111,6 @@ for _, delivery in ipairs(request.bodies) do
     needed[#needed + 1] = delivery
   end
 end
+if removed > 0 or #request.bodies > #needed then call('HSETNX', P .. 'rewrite', 'forgot', NOW) end
 ring_woken()
 return { removed, jobs, busy, needed, bells }

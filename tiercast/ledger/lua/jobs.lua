@@ -210,6 +210,8 @@ for _, outcome in ipairs(request.settle or {}) do
   if settle(outcome) then settled[#settled + 1] = outcome.k end
 end
 
+go_on_with_groups()
+
 local lent, more, isolated = {}, 0, 0
 if request.claim then
   local members, delays

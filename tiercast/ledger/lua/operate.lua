@@ -47,15 +47,11 @@ local function start_over(job)
   return { 'ok', call('HGET', key, 's') }
 end
 
--- A newer job of the order group that may have had its effect; asked while the group's place is free.
-local function barred_by(order, created, arrival)
-  local found = call('ZRANGEBYSCORE', P .. 'p:' .. order, int(created), '+inf', 'WITHSCORES')
-  for i = 1, #found, 2 do
-    local other = string.sub(found[i], 38)
-    local is_newer = tonumber(found[i + 1]) > created or string.sub(found[i], 1, 36) > arrival
-    if is_newer and call('HGET', P .. 'j:' .. other, 's') ~= 'parked' then return other end
-  end
-  return nil
+-- A newer job of the order group that may have had its effect.
+local function barred_by(order, job)
+  local newest = call('ZREVRANGE', P .. 'k:' .. order, 0, 0)[1]
+  local other = newest and string.sub(newest, 38)
+  return other ~= job and other or nil
 end
 
 -- One that may have had its effect keeps its once place while it is tried again, or another would be performed
@@ -68,10 +64,11 @@ local function stand_again(job, order, once)
   if not place_free(order, job) then
     return { 'no', 'another job of its order group is about to be performed: ask again after that' }
   end
-  local bar = barred_by(order, created, arrival)
+  local bar = barred_by(order, job)
   if bar then return { 'no', 'a newer job may have had its effect: decide that one first: ' .. bar } end
   call('HSET', P .. 'j:' .. job, 'b', call('HGET', P .. 'j:' .. job, 'n') or 0)
   forget_lapses(lane_of(job), job)
+  rejoin(order, job, created, arrival)
   stand(job, order, once)
   return { 'ok', 'owed' }
 end
