@@ -468,7 +468,8 @@ def test_a_refused_sender_stops_the_lane(server: MailServer) -> None:
 
 def test_a_refused_sender_of_one_event_is_that_jobs_own(server: MailServer) -> None:
     server.mail.append("553 5.1.8 sender not verified")
-    with mailer(server, **{"from": "{{ event.customer.metadata.shop }}"}) as action, pytest.raises(Permanent):
+    options: dict[str, Any] = {"from": "{{ event.customer.metadata.shop }}"}
+    with mailer(server, **options) as action, pytest.raises(Permanent):
         action.perform(make_job(action.action, sender="shop@tea.example"))
 
 
