@@ -15,11 +15,12 @@ import pytest
 
 from tests.servers.certificate import Certificate, make_certificate
 from tests.servers.mail import MailServer, free_port
-from tiercast.actions import Halt, Job, Permanent, RetryLater, Unavailable, Unknown
-from tiercast.runner import ActionRunner, Answer
+from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Unavailable, Unknown
+from tiercast.runner import ActionRunner, Answer, perform
 from tiercast.samples import sample_event
 from tiercast.testing import make_action, make_job
 from worker.actions.email import Email
+from worker.actions.mail import sessions
 
 BASE = {"from": "Tea house <hello@tea.example>", "to": "ines@example.com", "subject": "Hello", "text": "Hi\n.\n..x\n"}
 
@@ -603,3 +604,57 @@ def test_a_cancelled_mail_leaves_no_connection_behind() -> None:
 
     with scripted(talk) as url:
         asyncio.run(cancel(Email("mail", Email.Options().load(BASE | {"server": url}), timeout=5)))
+
+
+def test_a_silent_resolver_costs_one_thread_and_no_mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a resolver that says nothing
+    over, asked = threading.Event(), []
+
+    def silent(*question: object, **more: object) -> list[object]:
+        asked.append(question)
+        over.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    try:
+        with mailer("smtp://mail.shop.example", timeout=0.6) as action:
+            # When many mails are sent, twice
+            began = time.monotonic()
+            outcomes = [
+                outcome for _ in range(2) for outcome in together(action, [make_job(action.action) for _ in range(30)])
+            ]
+            took = time.monotonic() - began
+    finally:
+        over.set()
+    # Then all are given up in time, nothing has happened, and one question is open
+    assert {type(outcome) for outcome in outcomes} <= {Unavailable, RetryLater}
+    assert Unavailable in {type(outcome) for outcome in outcomes}
+    assert took < 3
+    assert len(asked) == 1
+
+
+def test_idle_connections_are_closed(server: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "IDLE_SECONDS", 0.2)
+
+    async def send_and_wait(action: Action) -> None:
+        first, second = make_job(action), make_job(action)
+        await action.perform(first)  # type: ignore[misc]
+        before = server.sessions
+        await asyncio.sleep(0.6)
+        await action.perform(second)  # type: ignore[misc]
+        assert server.sessions == before + 1
+
+    asyncio.run(send_and_wait(make_action(Email, BASE | {"server": server.url})))
+    assert len(server.mails) == 2
+
+
+def test_an_event_loop_that_ends_leaves_no_connection_behind(server: MailServer) -> None:
+    # Given an action that is performed on several loops, as tests and the command line do
+    action = make_action(Email, BASE | {"server": server.url})
+    for _ in range(3):
+        perform(action, make_job(action))
+    # Then each mail went out, over a connection of that loop
+    assert len(server.mails) == 3
+    assert server.sessions == 4
+    action.close()
+    action.close()
