@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -544,9 +545,11 @@ def test_a_server_that_takes_few_connections_gets_no_more() -> None:
 
 
 def test_mails_that_wait_too_long_for_a_connection_count_no_attempt() -> None:
-    talk = dialogue("250 hello")
-    with scripted(talk) as url, mailer(url, timeout=0.8, connections=1) as action:
-        outcomes = together(action, [make_job(action.action) for _ in range(3)])
+    # Given a server that never answers, a mail that has the only connection, and others with less time than it
+    with scripted(dialogue("250 hello")) as url, mailer(url, timeout=2.0, connections=1) as action:
+        waiting = [replace(make_job(action.action), timeout=0.5) for _ in range(3)]
+        outcomes = together(action, [make_job(action.action), *waiting])
+    # Then these could not even begin
     assert isinstance(outcomes[0], Unavailable)
     assert all(type(outcome) is RetryLater and outcome.everyone for outcome in outcomes[1:])
 
