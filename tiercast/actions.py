@@ -18,6 +18,7 @@ from .event import Event
 
 __all__ = [
     "Action",
+    "FileText",
     "Halt",
     "Job",
     "Permanent",
@@ -138,6 +139,10 @@ class Secret(fields.String):
     """An option that holds a secret: given only as `env:NAME` or `file:PATH`, never shown, never a template."""
 
 
+class FileText(fields.String):
+    """An option whose text may stand in a file: `file:PATH` is read when the configuration is, from its folder on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One action owed for one event, as a kind sees it.
@@ -227,6 +232,15 @@ class Action:
         says when to ask again.
         """
         raise NotImplementedError
+
+    def rehearse(self, job: Job) -> None:
+        """Build what `perform` would send for the job, and send nothing; by default nothing.
+
+        `tiercast check` calls it for sample events, so that a mistake in the options shows before a job meets it.
+
+        Raises:
+            Permanent, Skip: as `perform` would.
+        """
 
     def servers(self) -> Iterable[tuple[str, int]]:
         """The hosts and ports that `tiercast check` tries to connect to; by default none."""

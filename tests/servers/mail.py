@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from collections import deque
+from collections.abc import Collection
 from email import message_from_bytes
 from email.message import EmailMessage
 from typing import Any, Self, cast
@@ -30,6 +31,7 @@ class MailServer:
         implicit_tls: ssl.SSLContext | None = None,
         logins: dict[str, str] | None = None,
         smtputf8: bool = True,
+        methods: Collection[str] = ("LOGIN", "PLAIN"),
         port: int = 0,
     ) -> None:
         self.mails: list[Envelope] = []
@@ -50,6 +52,7 @@ class MailServer:
             authenticator=self._authenticate if logins else None,
             auth_require_tls=False,
             enable_SMTPUTF8=smtputf8,
+            auth_exclude_mechanism={"LOGIN", "PLAIN"} - set(methods),
         )
 
     @property

@@ -104,6 +104,29 @@ def resolve_secret(value: object, *, base: Path | None) -> str:
     return text
 
 
+def read_text(value: str, *, base: Path | None) -> str:
+    """The text of an option: what stands behind `file:PATH`, or the value itself.
+
+    Raises:
+        ValueError: the file cannot be used; with what is wrong and what to do.
+    """
+    kind, _, name = value.partition(":")
+    name = name.strip()
+    if kind != "file" or "\n" in value.strip():
+        return value
+    if not name or "{{" in name or "{%" in name:
+        raise ValueError("expected file:PATH, and the path cannot be a template")
+    path = (base or Path()) / Path(name).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "no UTF-8"
+        raise ValueError(f"the file {path} cannot be read: {why}; relative paths start at this file's folder") from None
+    if not text.strip():
+        raise ValueError(f"the file {path} is empty")
+    return text
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint at what may have been meant: " Did you mean x?", or nothing."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

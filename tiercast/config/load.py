@@ -8,11 +8,11 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from ..actions import Action, Secret
+from ..actions import Action, FileText, Secret
 from ..errors import ConfigError
 from ..runner import close
 from ..settings import Settings
-from .document import Document, check_keys, nearest, read_document, resolve_secret
+from .document import Document, check_keys, nearest, read_document, read_text, resolve_secret
 from .kinds import KindError, load_kind
 from .model import ActionSpec, Config, Limit, Rule
 from .ruling import read_rules
@@ -250,6 +250,12 @@ def _options(document: Document, key: str, cls: type[Action], found: dict[str, A
         if isinstance(keys.get(name), Secret):
             try:
                 good[name] = resolve_secret(value, base=base)
+            except ValueError as error:
+                document.fault(f"{key}.{name}", str(error))
+                del good[name]
+        elif isinstance(keys.get(name), FileText) and isinstance(value, str):
+            try:
+                good[name] = read_text(value, base=base)
             except ValueError as error:
                 document.fault(f"{key}.{name}", str(error))
                 del good[name]

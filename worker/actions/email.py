@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import fields, validate
 
-from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown
-from tiercast.outbound import Deadline, personal_values
+from tiercast.actions import Action, FileText, Halt, Job, Permanent, Secret, Skip, Unavailable
+from tiercast.config.templates import is_template
+from tiercast.outbound import personal_values
 
-from .mail.addresses import count_written, read_addresses
-from .mail.errors import NoConnection
+from .mail.addresses import Mailbox, count_written, read_addresses
+from .mail.answers import PolicyRefused, SenderRefused
 from .mail.folder import write_mail
 from .mail.message import Mail, People, build_mail, check_headers
 from .mail.place import Folder, Server, read_place
+from .mail.policy import PolicyWatch
 from .mail.sessions import Sessions
 
 #: Where `server` and `from` come from when an action does not name them, so that actions need not repeat them.
@@ -45,8 +48,6 @@ class Email(Action):
     """
 
     kind = "email"
-    #: A mail takes about 0.1 seconds, and one call has to fit the action's timeout.
-    max_batch = 20
 
     class Options(Action.Options):
         server = fields.String(
@@ -61,6 +62,17 @@ class Email(Action):
         )
         username = fields.String(load_default=None, allow_none=True)
         password = Secret(load_default=None, allow_none=True)
+        ehlo = fields.String(
+            load_default=None,
+            allow_none=True,
+            metadata={"description": "the name that EHLO gives this machine; by default its own, or its address"},
+        )
+        connections = fields.Integer(
+            load_default=20,
+            strict=True,
+            validate=validate.Range(1, 1000),
+            metadata={"description": "the most connections to the server at once, in each worker process"},
+        )
         sender = fields.String(
             data_key="from",
             load_default=_default_sender,
@@ -71,8 +83,8 @@ class Email(Action):
         bcc = fields.String(load_default="")
         reply_to = fields.String(load_default="")
         subject = fields.String(required=True)
-        text = fields.String(load_default="")
-        html = fields.String(load_default="")
+        text = FileText(load_default="", metadata={"description": "the plain text, or file:PATH"})
+        html = FileText(load_default="", metadata={"description": "the same as HTML, or file:PATH"})
         headers = fields.Dict(keys=fields.String(), values=fields.String(), load_default=dict)
 
     def __init__(self, name: str, options: Mapping[str, Any], *, timeout: float = 10.0) -> None:
@@ -85,25 +97,35 @@ class Email(Action):
             tls=self.options.tls,
             username=self.options.username,
             password=self.options.password,
+            ehlo=self.options.ehlo,
         )
         self.outside = isinstance(self._place, Server)
-        self._sessions = Sessions(self._place) if isinstance(self._place, Server) else None
+        self._sessions = Sessions(self._place, self.options.connections) if isinstance(self._place, Server) else None
+        self._policy = PolicyWatch()
+        self._fixed_sender = not is_template(self.options.sender)
         self._written = {option: count_written(self.options.get(option) or "") for option in _ADDRESS_OPTIONS}
+        self._check_fixed_addresses()
 
-    def perform(self, job: Job) -> str | None:
-        return self._send(job, Deadline(job.timeout))
+    async def perform(self, job: Job) -> str | None:
+        mail = self._build(job)
+        if self._sessions is None:
+            return await asyncio.to_thread(self._write, job, mail)
+        personal = (*personal_values(job.event), *mail.recipients, *(one.partition("@")[0] for one in mail.recipients))
+        # A little less than the worker gives, so that the answer says how far the attempt has come.
+        seconds = job.timeout - min(0.25, job.timeout / 20)
+        try:
+            words = await self._sessions.deliver(mail, seconds, personal=personal)
+        except SenderRefused as refused:
+            if self._fixed_sender:
+                raise Halt(f"{refused} (check the option from)", cause="setting") from None
+            raise Permanent(str(refused)) from None
+        except PolicyRefused as refused:
+            raise self._policy.refused(job.key, refused.reason, str(refused)) from None
+        self._policy.accepted()
+        return words
 
-    def perform_many(self, jobs: list[Job]) -> Iterator[tuple[Job, str | Exception | None]]:
-        deadline = Deadline(min(job.timeout for job in jobs))
-        for job in jobs:
-            if not deadline.another():
-                return
-            try:
-                yield job, self._send(job, deadline)
-            except (NoConnection, Halt):
-                raise
-            except (Permanent, RetryLater, Skip, Unknown) as error:
-                yield job, error
+    def rehearse(self, job: Job) -> None:
+        self._build(job)
 
     def servers(self) -> list[tuple[str, int]]:
         return [(self._place.host, self._place.port)] if isinstance(self._place, Server) else []
@@ -112,19 +134,10 @@ class Email(Action):
         if self._sessions is not None:
             self._sessions.close()
 
-    def _send(self, job: Job, deadline: Deadline) -> str:
-        mail = self._build(job)
-        if self._sessions is not None:
-            return self._sessions.deliver(mail, deadline, personal=personal_values(job.event))
-        return self._write(job, mail)
-
     def _build(self, job: Job) -> Mail:
         options = job.options
         sender, to, cc, bcc, reply_to = (
-            read_addresses(
-                "from" if option == "sender" else option, options.get(option) or "", most=self._written[option]
-            )
-            for option in _ADDRESS_OPTIONS
+            self._addresses(option, options.get(option) or "") for option in _ADDRESS_OPTIONS
         )
         if not to:
             raise Skip("option to is empty for this event")
@@ -139,6 +152,22 @@ class Email(Action):
             headers=options.headers,
         )
 
+    def _addresses(self, option: str, text: str) -> tuple[Mailbox, ...]:
+        return read_addresses("from" if option == "sender" else option, text, most=self._written[option])
+
+    def _check_fixed_addresses(self) -> None:
+        for option in _ADDRESS_OPTIONS:
+            text = self.options.get(option) or ""
+            if is_template(text):
+                continue
+            try:
+                found = self._addresses(option, text)
+            except Permanent as fault:
+                name, told = ("from" if option == "sender" else option), str(fault)
+                raise ValueError(f"{name}: {told.removeprefix(f'option {name} ')}") from None
+            if option == "sender" and len(found) != 1:
+                raise ValueError(f"from: is not exactly one address; name one there, or in {FROM_VARIABLE}")
+
     def _write(self, job: Job, mail: Mail) -> str:
         assert isinstance(self._place, Folder)  # noqa: S101 - there are two kinds of place
         # The event's time and not today's: a repeat writes over the same file.
@@ -147,4 +176,5 @@ class Email(Action):
         try:
             return f"wrote {write_mail(self._place.path, name, mail.content)}"
         except OSError as error:
-            raise RetryLater(f"cannot write into {self._place.path}: {error.strerror}") from None
+            # A full disk or a missing right holds for every mail.
+            raise Unavailable(f"cannot write into {self._place.path}: {error.strerror}") from None

@@ -1,4 +1,6 @@
-"""Checks templates: renders each action's options for samples of every type that its rules name."""
+"""Checks templates: renders each action's options for samples of every type that its rules name, and has the kind build
+what it would send.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ...actions import Permanent, Skip
+from ...actions import Action, Job, Permanent, Skip
 from ...config.model import ActionSpec, Config, Rule
 from ...config.rules import pattern
 from ...event import TIER_EVENTS, Event
@@ -38,11 +40,14 @@ def check_templates(config: Config) -> Iterator[Finding]:
 def _check_action(spec: ActionSpec, rules: list[Rule]) -> Iterator[Finding]:
     about = f"actions.{spec.name}"
     try:
-        spec.make().close()
+        action = spec.make()
     except Exception as fault:
         yield error(about, f"it cannot be made: {_words(fault)}")
         return
-    results = list(_render_all(spec, rules))
+    try:
+        results = list(_render_all(spec, action, rules))
+    finally:
+        action.close()
     good = [result for result in results if result.verdict == "good"]
     if good:
         types = sorted({result.type for result in good})
@@ -58,18 +63,21 @@ def _level(verdict: str, group: list[Rendered]) -> Level:
     return "error" if any(result.case in _USUAL for result in group) else "warning"
 
 
-def _render_all(spec: ActionSpec, rules: list[Rule]) -> Iterator[Rendered]:
+def _render_all(spec: ActionSpec, action: Action, rules: list[Rule]) -> Iterator[Rendered]:
     """Render for each case that a rule lets through; for the usual ones if none does, so that faults show."""
     cases = [(type, variant.name, variant.data) for type in _types(rules) for variant in variants(type)]
     events = [(case, sample_event(type, data=data)) for type, case, data in cases]
     let_through = [(case, event) for case, event in events if any(_leads(rule, event) for rule in rules)]
     for case, event in let_through or [(case, event) for case, event in events if case in _USUAL]:
-        yield _render(spec, case, event)
+        yield _render(spec, action, case, event)
 
 
-def _render(spec: ActionSpec, case: str, event: Event) -> Rendered:
+def _render(spec: ActionSpec, action: Action, case: str, event: Event) -> Rendered:
     try:
-        spec.render(event)
+        options = spec.render(event)
+        # What the kind makes of them: a mail, for instance, whose addresses only then turn out to be none.
+        key = f"{event.key}:{spec.name}"
+        action.rehearse(Job(key=key, event=event, attempt=1, options=options, timeout=spec.timeout))
     except Skip as skip:
         return Rendered(type=event.type, case=case, verdict="skipped", text=str(skip))
     except Permanent as dead:

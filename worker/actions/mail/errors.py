@@ -1,11 +1,11 @@
 """Failures of a session that only the sender needs to tell apart."""
 
-from tiercast.actions import RetryLater
+from tiercast.actions import Unavailable
 
 
-class NoConnection(RetryLater):
-    """No session could be opened: it holds for every mail, and nothing was sent."""
+class Busy(Unavailable):
+    """The server takes no further session now (a greeting or an EHLO of 4xx)."""
 
 
 class Stale(Exception):
-    """The server had closed an idle session before we said anything new on it."""
+    """The server had closed an idle session before anything new was sent on it."""

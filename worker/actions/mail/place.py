@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from tiercast.outbound.addresses import canonical
 Tls = Literal["starttls", "tls", "none"]
 
 _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
+_EHLO = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[A-Za-z0-9:.]+\]")
 _EXPECTED = "expected smtp://host, smtp://host:587, smtps://host or file:DIRECTORY"
 
 
@@ -31,10 +33,22 @@ class Server:
     tls: Tls
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    #: The name that EHLO gives; None for this host's own.
+    ehlo: str | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message repeats."""
+        return (self.password,) if self.password else ()
 
 
 def read_place(
-    text: str, *, tls: Tls | None = None, username: str | None = None, password: str | None = None
+    text: str,
+    *,
+    tls: Tls | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    ehlo: str | None = None,
 ) -> Folder | Server:
     """Read the `server` option, with the options that belong to it.
 
@@ -61,8 +75,12 @@ def read_place(
         raise ValueError("username and password: give both or none")
     if password and tls == "none" and not here:
         raise ValueError('tls: is "none", which would send the password in clear text; use "starttls" or "tls"')
+    if ehlo and not _EHLO.fullmatch(ehlo):
+        raise ValueError(
+            'ehlo: is no name of a host; expected a full name such as "mail.shop.example", or "[203.0.113.7]"'
+        )
     default = {"tls": 465, "starttls": 587, "none": 25}[tls]
-    return Server(host=host, port=port or default, tls=tls, username=username, password=password)
+    return Server(host=host, port=port or default, tls=tls, username=username, password=password, ehlo=ehlo)
 
 
 def _folder(text: str) -> Folder:
