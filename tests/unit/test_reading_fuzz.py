@@ -11,7 +11,8 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tiercast.event import customer_ids, revive
+from tiercast.event import customer_ids
+from tiercast.stored import revive
 from worker.intake.reader import Preview, Read, Unreadable, read
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -10,7 +10,7 @@ import jinja2
 from jinja2 import TemplateSyntaxError, nodes
 from jinja2.parser import Parser
 
-from ...event import Event
+from ...event import Event, campaign_object, customer_object, previous_tier_object, tier_object
 from .budget import SIZE, TemplateFault, begin, check_length, end
 from .environment import Sandbox, sandbox
 from .null import MetNull, is_null, path_of
@@ -27,10 +27,11 @@ def view_of(event: Event) -> View:
         "type": event.type,
         "at": event.at,
         "source": event.source,
-        "customer": event.customer,
-        "campaign": event.campaign,
-        "tier": event.tier,
-        "previous_tier": event.previous_tier,
+        "customer": customer_object(event),
+        "campaign": campaign_object(event),
+        "tier": tier_object(event),
+        "previous_tier": previous_tier_object(event),
+        "holder_loyalty_tier": event.data.get("holder_loyalty_tier"),
         "data": event.data,
     }
 

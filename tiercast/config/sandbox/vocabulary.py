@@ -75,6 +75,7 @@ _EVENT = {
     "campaign": _CAMPAIGN,
     "tier": _TIER,
     "previous_tier": _TIER,
+    "holder_loyalty_tier": _TIER,
     "data": _FREE,
 }
 
@@ -84,6 +85,7 @@ _OWN_KEYS = {
     "campaign": "event.data.campaign",
     "tier": "event.data.loyalty_tier or event.data.loyalty_tier_to",
     "previous_tier": "event.data.loyalty_tier or event.data.loyalty_tier_from",
+    "holder_loyalty_tier": "event.data.holder_loyalty_tier",
 }
 
 
