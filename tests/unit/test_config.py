@@ -321,7 +321,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     (rule("on = 'a.b'\ndo = 'mail'"), "rules[1].do", "list of actions"),
     (rule("on = 'a.b'\ndo = []"), "rules[1].do", "list of actions"),
     (rule("on = 'a.b'\ndo = ['mial']"), "rules[1].do", "Did you mean mail? (The rule on a.b.)"),
-    (rule("on = 'a.b'\nif = 'x'\ndo = ['mail']"), "rules[1].if", "do, on, when"),
+    (rule("on = 'a.b'\nif = 'x'\ndo = ['mail']"), "rules[1].if", "do, name, on, when"),
     (rule("on = 'a.b'\nwhen = ''\ndo = ['mail']"), "rules[1].when", "is empty; give an expression"),
     (rule("on = 'a.b'\nwhen = 3\ndo = ['mail']"), "rules[1].when", "expression"),
     (rule("on = 'a.b'\nwhen = '{{ event.id }}'\ndo = ['mail']"), "rules[1].when", "without {{ }}"),

@@ -9,8 +9,13 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from hashlib import blake2b
 
-#: Bytes of a digest: 96 bits, so that a chance collision among 10^9 customers is below one in 10^10.
+from ..references import canonical
+
+#: Bytes of a digest: 96 bits. A customer's has 90, so that a chance collision among 10^9 is one in 10^9.
 _SIZE = 12
+
+#: Characters of a digest that tells apart what one customer has: 48 bits.
+_SHORT = 8
 
 
 class Digests:
@@ -27,9 +32,16 @@ class Digests:
             message += len(text).to_bytes(4, "big") + text
         return urlsafe_b64encode(blake2b(message, digest_size=_SIZE, key=self._key).digest()).decode()
 
-    def customer(self, source: str, kind: str, value: str) -> str:
-        """Digest one name of a customer; `kind` is id, source_id or email (compared without case)."""
-        return self.of("customer", source, kind, value.lower() if kind == "email" else value)
+    def short(self, *parts: str) -> str:
+        """Digest a list of texts to 8 characters: for what needs to be told apart among few, such as one customer's."""
+        return self.of(*parts)[:_SHORT]
+
+    def customer(self, project: str, kind: str, value: str) -> str:
+        """Digest one name of a customer within a Voucherify project, in the form in which it is compared.
+
+        The last character is the first letter of `kind` (id, source_id or email), so that the ledger knows an id.
+        """
+        return self.of("customer", project, kind, canonical(kind, value))[:-1] + kind[0]
 
     def check(self) -> str:
         """Digest a constant: equal for processes that use the same key."""

@@ -98,7 +98,8 @@ class Forgetter:
         Returns:
             What was removed; `busy` are jobs that were still being performed in the end.
         """
-        names = [self._digests.customer(source, *name) for source in self.sources for name in found.identity.names()]
+        projects = self._reader.projects(self.sources)
+        names = [self._digests.customer(project, *name) for project in projects for name in found.identity.names()]
         total = self._ledger.forget(names, bodies=found.mentions)
         left = list(found.deliveries.items())
         deadline = time.monotonic() + self._ledger.lease + 5

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
+from ..rule_outcomes import RuleOutcome
+
 T = TypeVar("T")
 
 
@@ -132,7 +134,10 @@ class Turn(Generic[T]):
 
 @dataclass(slots=True, kw_only=True)
 class PlannedJob:
-    """A job that an event leads to; `skipped` is the reason where nothing is to be done."""
+    """A job that an event leads to; `skipped` is the reason where nothing is to be done.
+
+    `order` and `once` are digests of its groups. One of 24 characters begins with the digest of the customer.
+    """
 
     action: str
     order: str | None = None
@@ -143,7 +148,12 @@ class PlannedJob:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What becomes of a held delivery. `customer` is the digest of its customer, then those of other names."""
+    """What becomes of a held delivery.
+
+    `project` is the Voucherify project within which the event's id counts. `customer` are the digests of its customer's
+    names, the strongest first. `rank` orders the event among those of the same time, in place of its arrival. `rules`
+    say what became of the rules for its type, where one does not hold.
+    """
 
     delivery: str
     token: str
@@ -154,8 +164,11 @@ class Plan:
     at: str = ""
     created_us: int = 0
     form: str = ""
+    project: str = ""
     customer: tuple[str, ...] = ()
+    rank: str | None = None
     jobs: tuple[PlannedJob, ...] = ()
+    rules: tuple[RuleOutcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +252,7 @@ class DeliveryInfo:
     settled_ms: int | None = None
     form: str | None = None
     created_us: int = 0
+    rules: tuple[RuleOutcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,13 @@ from importlib.resources import files
 #: Every script, one file each, with its keys and arguments in its head.
 NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "trim", "forget")
 
-_PARTS = {"--COMMON": "_common.lua", "--PARKING": "_parking.lua", "--CLAIM": "_claim.lua", "--LEAVING": "_leaving.lua"}
+_PARTS = {
+    "--COMMON": "_common.lua",
+    "--PARKING": "_parking.lua",
+    "--NAMES": "_names.lua",
+    "--CLAIM": "_claim.lua",
+    "--LEAVING": "_leaving.lua",
+}
 
 #: In tests the clock can be set; in production a script asks the server, and nobody else.
 _TEST_CLOCK = "local set = redis.call('GET', P .. 'clock')\n  if set then return tonumber(set) * 1000 end"

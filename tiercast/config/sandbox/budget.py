@@ -25,22 +25,24 @@ class TemplateFault(Exception):
 class Budget:
     """The state of one evaluation.
 
-    `left` counts steps down. `strict` is True for a condition, which comparing or calculating with null ends.
+    `left` counts steps down. `strict` is True for a condition, which comparing or calculating with null ends. `met`
+    takes the paths that a condition looks up.
     """
 
     left: int = STEPS
     strict: bool = False
+    met: dict[tuple[Any, ...], None] | None = None
 
 
 _current: ContextVar[Budget] = ContextVar("tiercast_template_budget")
 
 
-def begin(*, strict: bool = False) -> Token[Budget]:
+def begin(*, strict: bool = False, met: dict[tuple[Any, ...], None] | None = None) -> Token[Budget]:
     """Start an evaluation with a fresh budget; `end` takes what this returns.
 
     A pair of functions, since a context manager made of a generator costs more than many an evaluation.
     """
-    return _current.set(Budget(strict=strict))
+    return _current.set(Budget(strict=strict, met=met))
 
 
 def end(token: Token[Budget]) -> None:

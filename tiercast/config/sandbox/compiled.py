@@ -94,14 +94,18 @@ class Expression:
             assign = nodes.Assign(nodes.Name("result", "store", lineno=1), expression, lineno=1)
             self._template = _compiled(environment, nodes.Template([assign], lineno=1))
 
-    def holds(self, view: View) -> bool:
+    def holds(self, view: View, met: dict[tuple[Any, ...], None] | None = None) -> bool:
         """Whether it holds for one event.
+
+        Args:
+            view: see `view_of`.
+            met: takes the paths below `event` that it looks up.
 
         Raises:
             MetNull: it is null, or compared or calculated with null; the message is the path of that.
             TemplateFault: it cannot be decided; the message holds nothing of the event.
         """
-        token = begin(strict=True)
+        token = begin(strict=True, met=met)
         try:
             context = self._template.new_context({"event": view})
             for _ in self._template.root_render_func(context):

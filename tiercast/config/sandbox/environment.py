@@ -66,13 +66,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """Look up `obj.attribute`: an item, or what a loop tells of itself."""
         if isinstance(obj, LoopContext) and attribute in _LOOP:
             return getattr(obj, attribute)
-        return self.getitem(obj, attribute)
+        charge()
+        value = operations.item(obj, attribute)
+        return missing(attribute) if is_null(value) else value
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Look up `obj[argument]`; never an attribute of a Python object."""
         charge()
         value = operations.item(obj, argument)
-        return missing(str(argument)) if is_null(value) else value
+        # The argument may be a value of the event, such as an email, and what is null is told to operators.
+        return missing("a value") if is_null(value) else value
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002
         """Compute `left operator right`."""

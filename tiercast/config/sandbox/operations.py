@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from .budget import TemplateFault, bounded, charge, charge_size, check_bits, check_length, weighed
+from .budget import TemplateFault, bounded, charge, charge_size, check_bits, check_length, current, weighed
 from .null import Undecided, is_null, missing, undecided
 from .text import text_of, word_for
 
@@ -64,7 +64,10 @@ def item(value: Any, key: Any) -> Any:
 
 def look_up(value: Any, *parts: Any) -> Any:
     """Follow `parts` from the event on; the first null on the way is what is found, and knows its path."""
-    charge()
+    charge(1 + len(parts) // 8)
+    met = current().met
+    if met is not None:
+        met[parts] = None
     for index, part in enumerate(parts):
         value = item(value, part)
         if is_null(value):
