@@ -150,7 +150,7 @@ def test_conditions_and_templates_see_the_values_as_they_count() -> None:
     for one in (event, stored):
         assert Condition("event.tier.points.from > 99.5").holds(one).holds
         assert one.tier is not None
-        assert one.tier.points["from"] == 151
+        assert one.tier["points"]["from"] == 151
 
 
 # Half of a pair, in the midst of an emoji
@@ -280,4 +280,4 @@ def test_templates_of_an_upgrade_see_both_tiers() -> None:
     document["loyalty_tier_from"]["points"]["from"] = "7"
     event = told(document, UPGRADED).event
     assert event.previous_tier is not None
-    assert event.previous_tier.points["from"] == 7
+    assert event.previous_tier["points"]["from"] == 7

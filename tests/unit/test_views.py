@@ -46,7 +46,7 @@ def test_a_key_that_only_the_sender_knows_works_too() -> None:
 
 def test_a_name_of_the_schema_is_none_where_it_is_absent_and_a_slip_is_an_error() -> None:
     customer = Customer({"id": "cust_1"})
-    assert customer.email is customer.metadata is customer.source_id is None
+    assert (customer.email, customer.metadata, customer.source_id) == (None, None, None)
     with pytest.raises(AttributeError, match="this customer has no emial"):
         _ = customer.emial
     with pytest.raises(KeyError):

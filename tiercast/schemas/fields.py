@@ -109,9 +109,9 @@ class Reference(Id):
     """An id within `data`. It stands in no key, so blanks at its ends do no harm; they are not compared."""
 
     def check(self, value: Any) -> Any:
-        if isinstance(value, str) and not _ID.fullmatch(value):
-            return value if super().check(value.strip()) else None
-        return super().check(value)
+        if not isinstance(value, str):
+            raise unlike("an id", value)
+        return value if _ID.fullmatch(value) or super().check(value.strip()) else None
 
 
 class SourceId(_Checked):
@@ -228,7 +228,7 @@ class Part(_Container):
                 continue
             try:
                 if settle is not None:
-                    settle(inner, f"{path}{key}.", notes)
+                    settle(inner, path + key + ".", notes)
                     continue
                 counts_as = check(inner)
             except ValidationError as error:
