@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from tests.conftest import Clock
 from tests.unit.test_planning import action, planner
@@ -188,6 +190,58 @@ def test_places_under_two_names_both_count_once_they_are_known_to_be_one_custome
 
     assert {shop.state(info) for info in later} == {"superseded"}
     assert {shop.state(shop.tell(some(name), tier=f"new_{name}")) for name in ("id", "source_id")} == {"owed"}
+
+
+@pytest.mark.parametrize("paid_as", ALL)
+@pytest.mark.parametrize("later_as", ALL)
+@pytest.mark.parametrize("told_first", [True, False])
+def test_an_event_that_leads_to_nothing_tells_of_names_too(
+    shop: Shop, paid_as: str, later_as: str, told_first: bool
+) -> None:
+    if told_first:
+        shop.tell(some(*ALL), when="event.tier.name == 'none'")
+    shop.tell(some(paid_as))
+    assert len(shop.perform()) == 1
+    if not told_first:
+        ignored = shop.tell(some(*ALL), when="event.tier.name == 'none'")
+        assert ignored.state == "ignored"
+    later = shop.tell(some(later_as))
+
+    assert shop.state(later) == "superseded"
+    assert shop.perform() == []
+
+
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from(SUBSETS), st.sampled_from(["gold", "silver"]), st.booleans()),
+        max_size=12,
+    )
+)
+@example(
+    [("a", ("source_id", "email"), "gold", True), ("a", ("id", "email"), "gold", False), ("a", ("id",), "gold", True)]
+)
+def test_in_any_story_nobody_is_paid_twice_and_nobody_for_another(
+    client: redis.Redis, story: list[tuple[str, tuple[str, ...], str, bool]]
+) -> None:
+    client.flushall()
+    shop = Shop(Ledger(client, prefix="t"))
+    # Which names belong together, as the events so far told, and which places are taken under one of them.
+    known: list[set[str]] = []
+    paid: list[tuple[str, str]] = []
+    for who, kinds, tier, leads in story:
+        names = {f"{kind}-{who}" for kind in kinds}
+        told = [group for group in known if group & names]
+        known = [group for group in known if not group & names] + [names.union(*told)]
+        customer = {kind: f"{kind}-{who}" + ("@example.com" if kind == "email" else "") for kind in kinds}
+        info = shop.tell(customer, tier=tier, when=None if leads else "event.tier.name == 'none'")
+        if not leads:
+            continue
+        was_paid = any((name, tier) in paid for name in known[-1])
+        assert shop.state(info) == ("superseded" if was_paid else "owed")
+        if not was_paid:
+            assert len(shop.perform()) == 1
+            paid += [(name, tier) for name in names]
 
 
 def test_an_email_of_two_customers_makes_them_no_one(shop: Shop) -> None:

@@ -98,7 +98,7 @@ class Forgetter:
         Returns:
             What was removed; `busy` are jobs that were still being performed in the end.
         """
-        projects = self._reader.projects(self.sources)
+        projects = {*self._reader.projects(self.sources), *self.sources}
         names = [self._digests.customer(project, *name) for project in projects for name in found.identity.names()]
         total = self._ledger.forget(names, bodies=found.mentions)
         left = list(found.deliveries.items())

@@ -151,8 +151,9 @@ class Plan:
     """What becomes of a held delivery.
 
     `project` is the Voucherify project within which the event's id counts. `customer` are the digests of its customer's
-    names, the strongest first. `rank` orders the event among those of the same time, in place of its arrival. `rules`
-    say what became of the rules for its type, where one does not hold.
+    names, the strongest first; `keeps_names` where any action has `once` or `order`. `rank` orders the event among
+    those of the same time, in place of its arrival. `rules` say what became of the rules for its type, where one does
+    not hold.
     """
 
     delivery: str
@@ -166,6 +167,7 @@ class Plan:
     form: str = ""
     project: str = ""
     customer: tuple[str, ...] = ()
+    keeps_names: bool = False
     rank: str | None = None
     jobs: tuple[PlannedJob, ...] = ()
     rules: tuple[RuleOutcome, ...] = ()

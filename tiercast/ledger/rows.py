@@ -19,6 +19,8 @@ def plan(of: Plan) -> dict[str, Any]:
         request["v"] = rules
     if of.customer:
         request["c"] = of.customer
+        if of.keeps_names and len(of.customer) > 1:
+            request["ln"] = 1
     if of.type:
         request |= {"e": of.event_id, "at": of.at, "h": keys.event_head(of.created_us, of.form, of.type)}
     if of.jobs:

@@ -29,6 +29,7 @@ class Planner:
         self._config = config
         self._digests = digests
         self._source = config.sources[source]
+        self._keeps_names = any(spec.once or spec.order for spec in config.actions.values())
 
     def plan(self, held: HeldDelivery) -> Plan:
         """Plan one delivery. A fault of ours puts that delivery into quarantine and holds up nothing else."""
@@ -73,6 +74,7 @@ class Planner:
             form=reading.form,
             project=project,
             customer=facts.customer,
+            keeps_names=self._keeps_names,
             rank=rank_of(event) if any(job.order for job in jobs) else None,
             jobs=jobs,
             rules=matched.outcomes,

@@ -1,6 +1,6 @@
 -- Names: which digests stand for one customer, so that an event that names them otherwise finds the groups of those
 -- that came before. Kept for ever, as once places are; only customers of actions with `once` or `order` are here.
--- Touches same:.
+-- Touches same:, alias:.
 --
 -- A name is the digest of an id, a source id or an email; that of an id ends in "i". Where an event names a customer by
 -- several, the strongest is the customer's own, and each of the others is noted as belonging to it:
@@ -26,15 +26,31 @@ end
 
 local function is_id(name) return string.sub(name, -1) == 'i' end
 
--- The strongest name that this one is known to belong to, and what is noted there.
+-- What the index of deliveries says of a name of which nothing is noted: the one customer whose id it was told with, or
+-- else the one stronger name.
+local function told_with(name)
+  if is_id(name) then return nil end
+  local ids, others = {}, {}
+  for _, other in ipairs(call('SMEMBERS', P .. 'alias:' .. name)) do
+    local found = is_id(other) and ids or others
+    found[#found + 1] = other
+  end
+  if #ids > 1 then return '*' end
+  local only = ids[1] or (#others == 1 and others[1])
+  return only and '=' .. only or nil
+end
+
+-- The strongest name that this one is known to belong to, what is noted there, and whether anything is of this one.
 local function own_name(name)
   local note = note_of(name)
+  local is_noted = note and true
+  note = note or told_with(name)
   for _ = 1, 3 do
     if not note or string.sub(note, 1, 1) ~= '=' then break end
     name = string.sub(note, 2)
     note = note_of(name)
   end
-  return name, note
+  return name, note, is_noted
 end
 
 -- Add a name, and those noted with it, to what is noted of a customer's own name.
@@ -51,16 +67,17 @@ end
 -- All names under which groups of an event's customer may stand, the own one first. `names` are the event's, the
 -- strongest first; what they tell of one another is noted.
 local function names_of_customer(names)
-  local own, note = own_name(names[1])
+  local own, note, is_noted = own_name(names[1])
   local before = note
+  if own ~= names[1] and not is_noted then set_note(names[1], '=' .. own) end
   if note == '*' then note = nil end
   for i = 2, #names do
     local name = names[i]
-    local other, its_note = own_name(name)
+    local other, its_note, its_noted = own_name(name)
     if its_note == '*' then
       -- Several customers have it.
     elseif other == own then
-      -- That is known.
+      if name ~= own and not its_noted then set_note(name, '=' .. own) end
     elseif other == name and not its_note then
       set_note(name, '=' .. own)
     elseif not is_id(other) then
@@ -70,6 +87,10 @@ local function names_of_customer(names)
       if other ~= name then set_note(name, '=' .. own) end
     elseif is_id(own) then
       set_note(name, '*')
+    else
+      -- This name is that of a known id, so the stronger name is, too.
+      set_note(own, '=' .. other)
+      own, before, note = other, its_note, note and with_other(its_note, own, note) or its_note
     end
   end
   -- A name that is no id may turn out to belong to one later, and must then be found.
@@ -78,6 +99,19 @@ local function names_of_customer(names)
   local all = { own }
   for i = 2, note and #note or 0, NAME do all[#all + 1] = string.sub(note, i, i + NAME - 1) end
   return all
+end
+
+-- Note that names are one customer's, as an event tells that leads to no group: only where groups may stand under one
+-- that was told without the others, since the index of deliveries knows the rest as long as it matters.
+local function learn_names(names)
+  local own, note = own_name(names[1])
+  for i = 2, #names do
+    local other, its_note = own_name(names[i])
+    if other ~= own and (its_note or note) then
+      names_of_customer(names)
+      return
+    end
+  end
 end
 
 -- A group's digest under the name that has one already, be it that a job waits, was done or may have been; else under

@@ -4,7 +4,8 @@
 --   projects.
 -- ARGV[1]: {lane, source, keep, keep_dead, plans: [...], claim: {...} or absent}; a plan is
 --   {k delivery, t token, o processed|ignored|test|quarantined|back, r reason, v what became of the rules, p project,
---    e event id, h head of the event (keys.py), at, c [customer digest, digests of aliases ...], rk rank,
+--    e event id, h head of the event (keys.py), at, c [customer digest, digests of aliases ...],
+--    ln 1 where any action has once or order, rk rank,
 --    jobs: [{a action, og, cg, s skipped or absent, r, u} or just the action, ...],
 --    w ms until a delivery handed back is due}. An og or cg of 24 characters begins with the customer's digest.
 -- Returns {[[delivery, state, first or empty], ...], bells, [[delivery, body, again, ended leases], ...], more,
@@ -222,9 +223,14 @@ local function settle(plan)
   forget_lapses(lane, plan.k)
   local before = look_up_delivery(plan.k)
   if is_forgotten(plan) then return drop_forgotten(plan.k, plan, before) end
-  if plan.o == 'processed' then return process(plan.k, plan, before) end
-  settle_delivery(plan.k, plan.o, plan, before)
-  return plan.o, ''
+  local state, first = plan.o, ''
+  if state == 'processed' then
+    state, first = process(plan.k, plan, before)
+  else
+    settle_delivery(plan.k, state, plan, before)
+  end
+  if plan.ln and not plan.all then learn_names(plan.c) end
+  return state, first
 end
 
 lapse = function(_, delivery, count)
