@@ -19,7 +19,7 @@ from tiercast.settings import Settings
 
 Network = IPv4Network | IPv6Network
 
-#: Where Voucherify sends from, by region (https://docs.voucherify.io/docs/introduction-to-webhooks).
+#: Where Voucherify sends from, by region (https://docs.voucherify.io/api-reference/introduction-to-webhooks).
 PRESETS: Mapping[str, tuple[str, ...]] = {
     "voucherify-eu1": ("34.247.197.22", "63.32.191.141", "52.215.148.84"),
     "voucherify-us1": ("100.25.106.67", "18.209.236.215", "34.192.255.99"),

@@ -8,6 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 
+#: Characters of a delivery's id; the ledger's scripts count on it.
+DELIVERY_ID_LENGTH = 36
+
 _FORM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 #: The bits of a UUIDv7 that are not time, version or variant: 12 of `rand_a` and 62 of `rand_b`.

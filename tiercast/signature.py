@@ -2,7 +2,7 @@
 
 The header `x-voucherify-signature` is the lower-case hexadecimal HMAC-SHA256 of the body's JSON without
 whitespace outside strings; a body that is no JSON is signed as it is. There is no prefix and no timestamp
-(https://docs.voucherify.io/docs/introduction-to-webhooks). A body is never parsed and written again to check
+(https://docs.voucherify.io/api-reference/introduction-to-webhooks). A body is never parsed and written again to check
 it: that would change escapes, number forms and the order of keys.
 """
 

@@ -82,7 +82,7 @@ class Careless(Action):
         timeout = Secret()
 
     def perform(self, job: Job) -> str | None:
-        return f"sent {self.options.token} for {(job.event.customer or {}).get('email')}"
+        return f"sent {self.options.token} for {job.event.customer and job.event.customer.email}"
 
     def perform_many(self, jobs: list[Job]) -> Iterator[tuple[Job, str | Exception | None]]:
         for job in (*jobs, jobs[0]):

@@ -343,7 +343,7 @@ def test_a_body_is_parsed_when_it_is_looked_at(effects: Path, monkeypatch: pytes
         parsed.append(text)
         return loads(text)
 
-    monkeypatch.setattr("tiercast.event.json.loads", noted)
+    monkeypatch.setattr("tiercast.stored.json.loads", noted)
     made = spec(Scripted, effects)
     bare = replace(made, options=Options(Scripted.Options(), {"effects": str(effects), "behaviour": "done"}))
 

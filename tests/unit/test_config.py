@@ -193,6 +193,41 @@ def test_no_rule_at_all_is_allowed_and_told(load: Load) -> None:
     assert any("rules" in warning for warning in load(MAIL).warnings)
 
 
+def test_rules_have_names(load: Load) -> None:
+    config = load(rule("name = 'VIPs only'\non = 'a.b'\ndo = ['mail']") + "[[rules]]\non = 'c.d'\ndo = ['mail']\n")
+    assert [one.name for one in config.rules] == ["rule 1", "VIPs only", "rule 3"]
+
+
+SHARED = """
+[sources.envelopes]
+secrets = ["env:STARS_TOKEN"]
+PROJECT
+[sources.raw-joined]
+secrets = ["env:STARS_TOKEN"]
+event = "customer.loyalty.tier.joined"
+"""
+
+
+def test_sources_that_share_a_secret_and_name_no_common_project_are_warned_of(load: Load) -> None:
+    def warnings(text: str) -> list[str]:
+        return [one for one in load(text + GOOD).warnings if "share a secret" in one]
+
+    (warning,) = warnings(SHARED.replace("PROJECT", ""))
+    assert warning.startswith("sources.envelopes, sources.raw-joined: ")
+    assert "project =" in warning
+    assert "hunter-two" not in warning
+    assert warnings(SHARED.replace("PROJECT", 'project = "proj_1"'))
+    assert not warnings(SHARED.replace("PROJECT", 'project = "proj_1"') + 'project = "proj_1"\n')
+    sources = load(SHARED.replace("PROJECT", 'project = "proj_1"') + GOOD).sources
+    assert (sources["envelopes"].own_project, sources["raw-joined"].own_project) == ("proj_1", "raw-joined")
+
+
+def test_sources_with_secrets_of_their_own_are_not_warned_of(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER_TOKEN", "another-secret")
+    text = SHARED.replace("PROJECT", "").replace("env:STARS_TOKEN", "env:OTHER_TOKEN", 1)
+    assert not [one for one in load(text + GOOD).warnings if "share a secret" in one]
+
+
 def test_events_that_are_not_tier_events_can_be_named(load: Load) -> None:
     for name in ("customer.created", "voucher.loyalty_card.points_added", "*", "redemption.*"):
         assert load(rule(f'on = "{name}"\ndo = ["mail"]')).rules[1].on == (name,)
@@ -321,7 +356,18 @@ MISTAKES: list[tuple[str, str, str]] = [
     (rule("on = 'a.b'\ndo = 'mail'"), "rules[1].do", "list of actions"),
     (rule("on = 'a.b'\ndo = []"), "rules[1].do", "list of actions"),
     (rule("on = 'a.b'\ndo = ['mial']"), "rules[1].do", "Did you mean mail? (The rule on a.b.)"),
-    (rule("on = 'a.b'\nif = 'x'\ndo = ['mail']"), "rules[1].if", "do, on, when"),
+    (rule("name = ''\non = 'a.b'\ndo = ['mail']"), "rules[1].name", "expected a name of 1 to 64 characters"),
+    (rule("name = 'a\\tb'\non = 'a.b'\ndo = ['mail']").replace("'a\\tb'", '"a\\tb"'), "rules[1].name", "in one line"),
+    (rule("name = 3\non = 'a.b'\ndo = ['mail']"), "rules[1].name", "expected a name"),
+    (rule("name = 'rule 1'\non = 'a.b'\ndo = ['mail']"), "rules[1].name", "another rule is called rule 1"),
+    (
+        rule("name = 'x'\non = 'a.b'\ndo = ['mail']\n[[rules]]\nname = 'x'\non = 'a.b'\ndo = ['mail']"),
+        "rules[2].name",
+        "another rule is called x",
+    ),
+    ("[sources.a]\nsecrets = ['env:STARS_TOKEN']\nproject = 'two words'\n" + GOOD, "sources.a.project", "proj_"),
+    ("[sources.a]\nsecrets = ['env:STARS_TOKEN']\nproject = 7\n" + GOOD, "sources.a.project", "proj_"),
+    (rule("on = 'a.b'\nif = 'x'\ndo = ['mail']"), "rules[1].if", "do, name, on, when"),
     (rule("on = 'a.b'\nwhen = ''\ndo = ['mail']"), "rules[1].when", "is empty; give an expression"),
     (rule("on = 'a.b'\nwhen = 3\ndo = ['mail']"), "rules[1].when", "expression"),
     (rule("on = 'a.b'\nwhen = '{{ event.id }}'\ndo = ['mail']"), "rules[1].when", "without {{ }}"),

@@ -82,8 +82,8 @@ def test_the_example_loads_with_everything_switched_on(tmp_path: Path) -> None:
 def test_the_example_shows_every_key_there_is() -> None:
     shown = tomllib.loads(ALL_ON)
     assert set(shown) == {"sources", "limits", "actions", "rules"}
-    assert set(shown["sources"]["voucherify"]) == {"secrets", "event"}
-    assert {key for rule in shown["rules"] for key in rule} == {"on", "when", "do"}
+    assert set(shown["sources"]["voucherify"]) == {"event", "project", "secrets"}
+    assert {key for rule in shown["rules"] for key in rule} == {"name", "on", "when", "do"}
     actions = shown["actions"].values()
     assert {key for action in actions for key in action} >= set(Common().fields)
     for action in actions:

@@ -187,14 +187,15 @@ def test_the_options_of_every_kind_are_in_its_table(kind: str) -> None:
 
 
 def test_the_sections_of_the_file_have_their_keys() -> None:
-    assert set(named(section(CONFIGURATION, "### `[sources.NAME]`"))) == {"secrets", "event"}
+    assert set(named(section(CONFIGURATION, "### `[sources.NAME]`"))) == {"event", "project", "secrets"}
     assert set(named(section(CONFIGURATION, "### `[limits.NAME]`"))) == {"rate"}
-    assert set(named(section(CONFIGURATION, "### `[[rules]]`"))) == {"on", "when", "do"}
+    assert set(named(section(CONFIGURATION, "### `[[rules]]`"))) == {"name", "on", "when", "do"}
 
 
 def test_the_fields_of_an_event_are_in_the_table() -> None:
     table = named(section(CONFIGURATION, "## Templates and conditions"))
-    fields = ["id", "type", "at", "source", "customer", "campaign", "tier", "previous_tier", "data"]
+    tiers = ["tier", "previous_tier", "holder_loyalty_tier"]
+    fields = ["id", "type", "at", "source", "customer", "campaign", *tiers, "data"]
     assert list(table) == [f"event.{name}" for name in fields]
 
 

@@ -13,8 +13,9 @@ from tests.kinds import Scripted
 from tiercast.config.model import ActionSpec, Config, Rule, Source
 from tiercast.config.rules import Condition
 from tiercast.config.templates import Options
-from tiercast.ledger import Digests
+from tiercast.ledger import Digests, rows
 from tiercast.ledger.model import HeldDelivery, Plan, PlannedJob
+from tiercast.rule_outcomes import RuleOutcome, RuleVerdict
 from tiercast.samples import envelope, sample_data
 from worker.intake.planner import Planner
 
@@ -27,11 +28,18 @@ def action(name: str, **changes: Any) -> ActionSpec:
     return ActionSpec(name=name, kind="scripted", cls=Scripted, options=options, **changes)
 
 
-def planner(*actions: ActionSpec, when: str | None = None, event: str | None = None, source: str = "tea") -> Planner:
-    rule = Rule(on=("customer.*",), actions=tuple(a.name for a in actions), when=Condition(when) if when else None)
+def planner(
+    *actions: ActionSpec,
+    when: str | None = None,
+    event: str | None = None,
+    source: str = "tea",
+    project: str | None = None,
+) -> Planner:
+    names = tuple(a.name for a in actions)
+    rule = Rule(on=("customer.*",), actions=names, when=Condition(when) if when else None, name="rule 1")
     config = Config(
         path=None,
-        sources={name: Source(name=name, secrets=("s",), event=event) for name in ("tea", "coffee")},
+        sources={name: Source(name=name, secrets=("s",), event=event, project=project) for name in ("tea", "coffee")},
         limits={},
         actions={a.name: a for a in actions},
         rules=(rule,),
@@ -77,10 +85,38 @@ def test_no_rule_and_no_rule_that_holds_are_ignored_with_the_reason() -> None:
     no = plan(planner(action("mail"), when="event.customer.name == 'a'"))
 
     assert (elsewhere.state, elsewhere.jobs) == ("ignored", ())
-    assert "no rule for this event" in elsewhere.reason
+    assert (elsewhere.reason, elsewhere.rules) == ("no rule for this event", ())
     assert missing.state == no.state == "ignored"
-    assert "event.customer.email is null" in missing.reason
+    assert missing.reason == no.reason == "no rule holds for this event"
+    assert missing.rules == (RuleOutcome("rule 1", RuleVerdict.NULL, ("event.customer.email",)),)
+    assert no.rules == (RuleOutcome("rule 1", RuleVerdict.FALSE, ("event.customer.name",)),)
     assert missing.event_id == "ev1", "a copy of it is still recognised"
+
+
+def test_of_a_delivery_whose_rules_all_hold_nothing_more_is_written() -> None:
+    held = plan(planner(action("mail"), when="event.tier.points.from >= 0"))
+
+    assert held.rules == ()
+    assert set(rows.plan(held)) == {"k", "t", "o", "c", "p", "e", "at", "h", "jobs"}
+
+
+def test_what_a_plan_says_can_always_be_encoded() -> None:
+    # A condition can name a key with half a surrogate pair: TOML cannot hold it, Jinja's escape can.
+    planned = plan(planner(action("mail"), when="event.data['\\ud83d'] > 1"))
+
+    assert planned.rules[0].verdict is RuleVerdict.NULL
+    json.dumps(rows.plan(planned), ensure_ascii=False).encode()
+    assert "event.data.\ufffd" in rows.plan(planned)["v"]
+
+
+def test_values_that_count_as_null_are_noted() -> None:
+    body = envelope(JOINED, sample_data(JOINED), event_id="ev1")
+    body["data"]["loyalty_tier"]["metadata"] = "{}"
+
+    planned = plan(planner(action("mail")), json.dumps(body).encode())
+
+    assert planned.state == "processed"
+    assert planned.reason == "data.loyalty_tier.metadata: expected an object, found a string; it counts as null"
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b"[]", b'{"data": {}}'])
@@ -124,6 +160,116 @@ def test_a_fault_of_our_own_quarantines_that_delivery_and_logs_nothing_personal(
     assert "Mona" not in str(logs)
 
 
+# --- the project
+
+
+def test_a_bare_event_belongs_to_the_project_that_its_source_names_or_to_the_source_alone() -> None:
+    body = json.dumps(sample_data(customer_id="cust_1", at=datetime(2026, 8, 1, tzinfo=UTC))).encode()
+    pay = action("pay", once=("customer", "tier"))
+
+    def planned(source: str, project: str | None = None) -> Plan:
+        return plan(planner(pay, event=JOINED, source=source, project=project), body)
+
+    assert planned("tea").project == "tea"
+    assert planned("tea").event_id == planned("coffee").event_id
+    assert job(planned("tea")).once != job(planned("coffee")).once
+    tea, coffee = planned("tea", "proj_1"), planned("coffee", "proj_1")
+    assert (tea.project, tea.event_id, job(tea).once) == (coffee.project, coffee.event_id, job(coffee).once)
+    assert tea.customer == coffee.customer
+
+
+def test_an_envelope_names_its_project() -> None:
+    body = envelope(JOINED, sample_data(JOINED, customer_id="cust_1"), event_id="ev1")
+    pay = action("pay", once=("customer", "tier"))
+
+    here = plan(planner(pay), json.dumps(body).encode())
+    there = plan(planner(pay, source="coffee", project="proj_other"), json.dumps(body).encode())
+    other = plan(planner(pay), json.dumps(body | {"project_id": "proj_2"}).encode())
+    unnamed = plan(planner(pay), json.dumps(body | {"project_id": None}).encode())
+
+    assert here.project == there.project == "proj_teahouse"
+    assert job(here).once == job(there).once
+    assert (other.project, unnamed.project) == ("proj_2", "tea")
+    assert len({job(each).once for each in (here, other, unnamed)}) == 3
+    assert here.event_id == other.event_id == "ev1"
+
+
+# --- the customer's names
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"email": "Ada@Example.com"}, {"email": " ada@example.com\u00a0"}),
+        ({"email": "zo\u00eb@example.com"}, {"email": "zoe\u0308@example.com"}),
+        ({"email": "a@b\u00fccher.example"}, {"email": "A@xn--bcher-kva.EXAMPLE"}),
+        ({"id": "cust_1"}, {"id": " cust_1"}),
+        ({"source_id": "crm 1"}, {"source_id": "crm 1\t"}),
+    ],
+)
+def test_a_name_is_the_same_however_it_is_spelled(one: dict[str, str], other: dict[str, str]) -> None:
+    def names(customer: dict[str, str]) -> tuple[str, ...]:
+        return plan(
+            planner(action("mail")), json.dumps(envelope(JOINED, sample_data() | {"customer": customer})).encode()
+        ).customer
+
+    assert names(one) == names(other)
+    assert len(names(one)) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"id": "cust_1"}, {"id": "CUST_1"}),
+        ({"source_id": "crm-1"}, {"source_id": "crm- 1"}),
+        ({"id": "x"}, {"source_id": "x"}),
+        ({"email": "a@stra\u00dfe.example"}, {"email": "a@strasse.example"}),
+    ],
+)
+def test_other_names_stay_others(one: dict[str, str], other: dict[str, str]) -> None:
+    digests = Digests("a key of the tests")
+    ((kind, value),), ((other_kind, other_value),) = one.items(), other.items()
+
+    assert digests.customer("p", kind, value) != digests.customer("p", other_kind, other_value)
+
+
+# --- events of one time
+
+
+@pytest.mark.parametrize(
+    ("id", "created", "is_timed"),
+    [
+        ("evcus_115d38459e5318ae94", "2025-10-16T16:54:11.785Z", True),
+        ("evcus_115d38459e5318ae94", "2025-10-20T16:54:11.785Z", False),
+        ("evcus_115d38459e5318ae9", "2025-10-16T16:54:11.785Z", False),
+        ("evcus_AbCdEf0123456789abcdefgh", "2025-10-16T16:54:11.785Z", False),
+        ("raw-115d38459e5318ae94", "2025-10-16T16:54:11.785Z", False),
+    ],
+)
+def test_an_id_that_carries_its_time_ranks_the_event(id: str, created: str, is_timed: bool) -> None:
+    data = sample_data(JOINED, at=datetime.fromisoformat(created))
+    body = json.dumps(envelope(JOINED, data, event_id=id)).encode()
+
+    ranked = plan(planner(action("crm", order="latest")), body)
+    unordered = plan(planner(action("crm")), body)
+
+    assert (ranked.rank is not None) is is_timed
+    assert ranked.rank is None or len(ranked.rank) == len(DELIVERY)
+    assert unordered.rank is None
+
+
+def test_of_two_ids_that_carry_their_time_the_later_ranks_higher() -> None:
+    at = datetime(2025, 10, 16, 16, 54, 11, tzinfo=UTC)
+    ids = ("evcus_115d38459e5318ae94", "evcus_115d38459e5318ae95", "evcus_115d38459f0000000a")
+    data = sample_data(JOINED, at=at)
+    crm = planner(action("crm", order="latest"))
+
+    ranks = [plan(crm, json.dumps(envelope(JOINED, data, event_id=id)).encode()).rank for id in ids]
+
+    assert ranks == sorted(ranks, key=str)
+    assert len(set(ranks)) == 3
+
+
 # --- order
 
 
@@ -136,7 +282,7 @@ def test_jobs_of_one_customer_and_campaign_share_an_order_group() -> None:
     assert job(plan(ordered, customer_id="cust_1", type="customer.loyalty.tier.upgraded")).order == first.order
     assert job(plan(ordered, customer_id="cust_2")).order != first.order
     elsewhere = planner(action("crm", order="latest"), source="coffee")
-    assert job(plan(elsewhere, customer_id="cust_1")).order != first.order
+    assert job(plan(elsewhere, customer_id="cust_1")).order == first.order, "another source of the same project"
 
     # A campaign of its own, and none at all, are groups of their own
     data = sample_data(JOINED, customer_id="cust_1")

@@ -11,13 +11,17 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tiercast.event import customer_ids, revive
+from tiercast.config.rules import Condition
+from tiercast.event import customer_ids
+from tiercast.stored import StoredEvent, revive
 from worker.intake.reader import Preview, Read, Unreadable, read
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 DOCUMENTS = [json.loads(path.read_bytes()) for path in sorted(FIXTURES.glob("*.json"))]
 BODIES = [json.dumps(document).encode() for document in DOCUMENTS]
 EVENTS = [None, "customer.loyalty.tier.joined", "customer.loyalty.tier.upgraded", "voucher.published"]
+
+CONDITION = Condition("event.tier.points.from >= 1 and event.customer.name != event.campaign.id")
 
 SETTINGS = settings(deadline=None, database=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
@@ -27,7 +31,7 @@ SCALARS = (
     | st.integers()
     | st.floats()
     | st.text(st.characters(exclude_categories=[]))
-    | st.sampled_from(["", "2026-03-02", "event", "customer", "whs_000000000000000000"])
+    | st.sampled_from(["", "2026-03-02", "event", "customer", "whs_000000000000000000", "151", "1.5", " ", "\ud83d"])
 )
 KEYS = st.sampled_from(
     ["id", "type", "event", "data", "customer", "campaign", "loyalty_tier", "created_at", "points", "object"]
@@ -46,6 +50,9 @@ def check(body: bytes, event: str | None) -> None:
     if isinstance(reading, Read):
         told = reading.event
         assert revive(body, **told.head()) == told
+        assert StoredEvent(body, **told.head()).data == told.data
+        CONDITION.holds(told)
+        "; ".join(reading.notes).encode()
         json.dumps(told.data, ensure_ascii=False, allow_nan=False).encode()
         json.dumps(told.head()).encode()
         assert 0 <= told.created_us <= 2**53
@@ -106,6 +113,25 @@ def test_a_good_body_with_some_bytes_changed(data: st.DataObject, good: bytes, e
         at = data.draw(st.integers(0, len(body) - 1))
         body[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     check(bytes(body), event)
+
+
+@SETTINGS
+@given(st.data(), st.sampled_from([d for d in DOCUMENTS if "loyalty_tier" in d.get("data", d)]))
+def test_where_nothing_depends_on_it_any_value_is_read(data: st.DataObject, good: dict[str, Any]) -> None:
+    document = copy.deepcopy(good)
+    tier = (document["data"] if "event" in document else document)["loyalty_tier"] or {}
+    for key in data.draw(st.lists(st.sampled_from(sorted(set(tier) - {"id"}) or ["name"]), max_size=4)):
+        tier[key] = data.draw(VALUES)
+    reading = read(
+        json.dumps(document).encode(),
+        source="s",
+        bare_event="customer.loyalty.tier.joined",
+        delivery_id="d",
+        received_us=1_000_000,
+    )
+    # What Python writes for infinity is no JSON; nothing else is refused.
+    assert not isinstance(reading, Unreadable) or "which JSON does not have" in reading.reason
+    check(json.dumps(document).encode(), "customer.loyalty.tier.joined")
 
 
 def test_a_tier_of_another_event_may_be_anything() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tiercast.event import customer_ids, revive
+from tiercast.event import customer_ids
+from tiercast.stored import revive
 from worker.intake.reader import Preview, Read, Unreadable, read
 
 SHARED = Path(os.environ.get("TIERCAST_SHARED") or Path(__file__).parents[3] / "shared") / "voucherify"

@@ -56,14 +56,3 @@ def test_the_receiver_loads_neither_schemas_nor_kinds() -> None:
 def test_help_loads_little() -> None:
     loaded = modules_after("from tiercast.cli import main")
     assert not loaded & {"celery", "redis", "jinja2", "httpx", "marshmallow"}
-
-
-@pytest.mark.parametrize("limit", [360])
-def test_no_file_is_one_that_a_newcomer_would_dread(limit: int) -> None:
-    long = {
-        str(path.relative_to(ROOT)): count
-        for room in ROOMS
-        for path in (ROOT / room).rglob("*.py")
-        if (count := len(path.read_text().splitlines())) > limit
-    }
-    assert long == {}

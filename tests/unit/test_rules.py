@@ -9,6 +9,7 @@ import pytest
 from tiercast.config.model import Config, Rule
 from tiercast.config.rules import Condition, ConditionFault, Decision, Matched, match, pattern
 from tiercast.event import TIER_EVENTS, Event
+from tiercast.rule_outcomes import RuleOutcome, RuleVerdict, decode, described, encode
 from tiercast.samples import sample_event
 
 JOINED, LEFT, UPGRADED = TIER_EVENTS[:3]
@@ -18,8 +19,8 @@ def config(*rules: Rule) -> Config:
     return Config(path=None, sources={}, limits={}, actions={}, rules=rules)
 
 
-def rule(on: str, *actions: str, when: str | None = None) -> Rule:
-    return Rule(on=(on,), actions=actions, when=Condition(when) if when else None)
+def rule(on: str, *actions: str, when: str | None = None, name: str = "") -> Rule:
+    return Rule(on=(on,), actions=actions, when=Condition(when) if when else None, name=name)
 
 
 @pytest.mark.parametrize(
@@ -54,14 +55,67 @@ def test_no_rule_is_no_action() -> None:
     assert match(config(), sample_event()) == Matched((), ())
 
 
-def test_a_rule_whose_condition_meets_null_does_nothing_and_says_so_once() -> None:
+def test_each_rule_for_the_event_says_what_became_of_it_where_one_does_not_hold() -> None:
     rules = config(
-        rule(JOINED, "a", when="event.previous_tier.points.from >= 1"),
-        rule(JOINED, "b", when="event.previous_tier.points.to >= 1"),
-        rule(JOINED, "c", when="event.tier.points.from >= 200"),
-        rule(LEFT, "d", when="event.tier.points.from >= 200"),
+        rule(JOINED, "a", name="null", when="event.previous_tier.points.from >= 1"),
+        rule(JOINED, "b", name="false", when="event.tier.name == 'x' or event.customer.name == event.tier.name"),
+        rule(JOINED, "c", name="holds", when="event.tier.points.from >= 200"),
+        rule(JOINED, "d", name="always"),
+        rule(JOINED, "e", name="fault", when="event.tier.name > 5"),
+        rule(LEFT, "f", name="elsewhere"),
     )
-    assert match(rules, sample_event(JOINED)) == Matched(("c",), ("when: event.previous_tier is null",))
+
+    matched = match(rules, sample_event(JOINED))
+
+    assert matched.actions == ("c", "d")
+    assert matched.outcomes == (
+        RuleOutcome("null", RuleVerdict.NULL, ("event.previous_tier",)),
+        RuleOutcome("false", RuleVerdict.FALSE, ("event.tier.name", "event.customer.name")),
+        RuleOutcome("holds", RuleVerdict.MATCHED),
+        RuleOutcome("always", RuleVerdict.MATCHED),
+        RuleOutcome("fault", RuleVerdict.FAULT, fault="compares text with a number"),
+    )
+
+
+def test_where_all_rules_hold_there_is_nothing_to_say() -> None:
+    rules = config(rule(JOINED, "a", when="event.tier.points.from >= 200"), rule(LEFT, "b"))
+    assert match(rules, sample_event(JOINED)) == Matched(("a",), ())
+
+
+def test_what_became_of_the_rules_is_stored_compactly_and_says_the_same_again() -> None:
+    outcomes = (
+        RuleOutcome("vip", RuleVerdict.FALSE, ("event.tier.name", "event.data['a b']")),
+        RuleOutcome("rule 2", RuleVerdict.MATCHED),
+        RuleOutcome("rule 3", RuleVerdict.NULL, ("event.customer.email",)),
+        RuleOutcome("rule 4", RuleVerdict.FAULT, fault="divides by zero"),
+    )
+
+    stored = encode(outcomes)
+
+    assert decode(stored) == outcomes
+    assert len(stored) < 150
+    assert encode(outcomes[1:2]) == encode(()) == ""
+    assert decode(None) == decode("") == ()
+    assert described("no rule holds", outcomes, ignored=True) == (
+        "no rule holds; vip: its when is false (event.tier.name, event.data['a b']); "
+        "rule 3: event.customer.email is null; rule 4: its when divides by zero"
+    )
+    assert described(None, outcomes[:2], ignored=False) is None
+
+
+def test_what_is_stored_is_bounded_and_can_be_encoded() -> None:
+    paths = tuple(f"event.data.{'x' * 500}{n}" for n in range(100))
+    stored = encode([RuleOutcome("r", RuleVerdict.FALSE, (*paths[:1], "event.data.\ud83d\n", *paths))])
+
+    assert len(stored.encode()) < 1500
+    assert decode(stored)[0].paths[1] == "event.data.\ufffd\ufffd"
+
+
+def test_a_null_that_was_reached_by_a_value_of_the_event_does_not_show_that_value() -> None:
+    decision = Condition("event.data.by_email[event.customer.email] > 1").holds(
+        sample_event(JOINED, email="mona@example.com", data={"by_email": {}, "customer": {"email": "mona@example.com"}})
+    )
+    assert decision == Decision(False, RuleVerdict.NULL, ("a value",))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +150,8 @@ def test_a_rule_whose_condition_meets_null_does_nothing_and_says_so_once() -> No
     ],
 )
 def test_conditions(text: str, expected: bool) -> None:
-    assert Condition(text).holds(sample_event(JOINED)) == Decision(expected)
+    decision = Condition(text).holds(sample_event(JOINED))
+    assert (decision.holds, decision.verdict) == (expected, RuleVerdict.MATCHED if expected else RuleVerdict.FALSE)
 
 
 @pytest.mark.parametrize(
@@ -124,18 +179,18 @@ def test_conditions(text: str, expected: bool) -> None:
     ],
 )
 def test_meeting_null_makes_it_false_and_says_where(text: str, path: str) -> None:
-    assert Condition(text).holds(sample_event(JOINED)) == Decision(False, f"when: {path} is null")
+    assert Condition(text).holds(sample_event(JOINED)) == Decision(False, RuleVerdict.NULL, (path,))
 
 
 def test_the_top_tier_has_no_upper_bound() -> None:
     decision = Condition("event.tier.points.to > 1").holds(sample_event(JOINED, top=True))
-    assert decision == Decision(False, "when: event.tier.points.to is null")
+    assert decision == Decision(False, RuleVerdict.NULL, ("event.tier.points.to",))
 
 
 @pytest.mark.parametrize("changes", [{"customer": False}, {"email": None, "name": None}])
 def test_a_null_customer(changes: dict[str, Any]) -> None:
     decision = Condition("event.customer.email == 'x'").holds(sample_event(**changes))
-    assert (decision.holds, (decision.note or "").endswith("is null")) == (False, True)
+    assert (decision.holds, decision.verdict) == (False, RuleVerdict.NULL)
 
 
 @pytest.mark.parametrize(
@@ -144,11 +199,10 @@ def test_a_null_customer(changes: dict[str, Any]) -> None:
 )
 def test_what_cannot_be_decided_is_false_and_holds_no_value(text: str) -> None:
     decision = Condition(text).holds(sample_event(id="evcus_seeded"))
-    assert decision.holds is False
-    assert decision.note is not None
-    assert decision.note.startswith("when: ")
-    assert "seeded" not in decision.note
-    assert "leaf" not in decision.note
+    assert (decision.holds, decision.verdict) == (False, RuleVerdict.FAULT)
+    assert decision.fault
+    assert "seeded" not in decision.fault
+    assert "leaf" not in decision.fault
 
 
 @pytest.mark.parametrize(

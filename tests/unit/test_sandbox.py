@@ -193,7 +193,7 @@ def test_a_refusal_names_its_line() -> None:
         ("tier.pionts", "did you mean event.tier.points?"),
         ("tier.points.form", "did you mean event.tier.points.from?"),
         ("previous_tier.nme", "did you mean event.previous_tier.name?"),
-        ("loyalty_tier", "an event has id, type"),
+        ("loyalty_tier", "did you mean event.tier?"),
         ("customer.shoe_size", "event.data.customer"),
         ("tier.colour", "event.data.loyalty_tier"),
         ("id.value", "has no parts"),

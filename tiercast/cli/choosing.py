@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 import click
 
-from ..event import Event, Json, customer_ids, revive
+from ..event import Event, Json, customer_ids
 from ..ledger import keys
 from ..ledger.model import DeliveryInfo, JobInfo
 from ..ledger.reading import Filter, Reader
+from ..stored import revive
 from .times import Moment
 
 T = TypeVar("T")
@@ -106,7 +107,13 @@ def event_of(info: DeliveryInfo, body: bytes | None) -> Event | None:
         return None
     try:
         return revive(
-            body, id=info.event_id, type=info.type, at=info.at or "", created_us=info.created_us, source=info.source
+            body,
+            id=info.event_id,
+            type=info.type,
+            at=info.at or "",
+            created_us=info.created_us,
+            source=info.source,
+            form=info.form or "",
         )
     except (ValueError, RecursionError):
         return None

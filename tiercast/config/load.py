@@ -16,7 +16,7 @@ from .document import Document, check_keys, nearest, read_document, read_text, r
 from .kinds import KindError, load_kind
 from .model import ActionSpec, Config, Limit, Rule
 from .ruling import read_rules
-from .sources import NAME, NAME_EXPECTED, sources_of
+from .sources import NAME, NAME_EXPECTED, shared_secrets, sources_of
 from .templates import Options, is_template
 from .wording import expected, inner_field, is_standard, key_of, messages_of, missing
 
@@ -90,7 +90,7 @@ def load_config(settings: Settings) -> Config:
         limits=limits,
         actions=specs,
         rules=rules,
-        warnings=tuple(_warnings(limits, specs, rules)),
+        warnings=(*shared_secrets(sources), *_warnings(limits, specs, rules)),
     )
 
 

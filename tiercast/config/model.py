@@ -20,11 +20,20 @@ OncePart = Literal["customer", "campaign", "tier", "type"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where webhooks come from. `secrets` are resolved; `event` is what a bare object of this source means."""
+    """Where webhooks come from. `secrets` are resolved; `event` is what a bare object of this source means.
+
+    `project` is the Voucherify project of bodies that name none; by default the source stands for a project of its own.
+    """
 
     name: str
     secrets: tuple[str, ...] = field(repr=False)
     event: str | None = None
+    project: str | None = None
+
+    @property
+    def own_project(self) -> str:
+        """The project of bodies that name none."""
+        return self.project or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +83,15 @@ class ActionSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Which events lead to which actions. `on` are names or patterns; `when` is None for "always"."""
+    """Which events lead to which actions. `on` are names or patterns; `when` is None for "always".
+
+    `name` is what the rule is called where a delivery says what became of it.
+    """
 
     on: tuple[str, ...]
     actions: tuple[str, ...]
     when: Condition | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

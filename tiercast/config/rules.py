@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..event import Event
+from ..rule_outcomes import RuleOutcome, RuleVerdict
 from .events import pattern
 from .model import Config
 from .sandbox import Expression, MetNull, Refused, TemplateFault, View, view_of
@@ -14,18 +16,23 @@ __all__ = ["Condition", "ConditionFault", "Decision", "Matched", "match", "patte
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a condition holds; `note` says for the operator why not, where null or something missing decided."""
+    """Whether a condition holds, and why not: see `RuleOutcome`."""
 
     holds: bool
-    note: str | None = None
+    verdict: RuleVerdict = RuleVerdict.MATCHED
+    paths: tuple[str, ...] = ()
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The actions that an event leads to, in the order of the rules and each once, and the notes of conditions."""
+    """The actions that an event leads to, in the order of the rules and each once.
+
+    `outcomes` say what became of each rule that is for the event's type; there are none where all of those hold.
+    """
 
     actions: tuple[str, ...]
-    notes: tuple[str, ...]
+    outcomes: tuple[RuleOutcome, ...]
 
 
 class ConditionFault(ValueError):
@@ -65,28 +72,39 @@ class Condition:
 
     def decide(self, view: View) -> Decision:
         """As `holds`, of an event's view that was made before."""
+        met: dict[tuple[Any, ...], None] = {}
         try:
-            return Decision(self._expression.holds(view))
-        except MetNull as met:
-            return Decision(False, f"when: {met} is null")
+            if self._expression.holds(view, met):
+                return _HOLDS
+        except MetNull as null:
+            return Decision(False, RuleVerdict.NULL, (str(null),))
         except TemplateFault as fault:
-            return Decision(False, f"when: {fault}")
+            return Decision(False, RuleVerdict.FAULT, fault=str(fault))
+        return Decision(False, RuleVerdict.FALSE, tuple(".".join(["event", *map(str, path)]) for path in met))
+
+
+_HOLDS = Decision(True)
 
 
 def match(config: Config, event: Event) -> Matched:
     """The actions that an event leads to."""
     actions: dict[str, None] = {}
-    notes: dict[str, None] = {}
+    decided: list[tuple[str, Decision]] = []
+    all_hold = True
     view: View | None = None
     for rule in config.rules:
         if not any(pattern(on).fullmatch(event.type) for on in rule.on):
             continue
+        decision = _HOLDS
         if rule.when is not None:
             view = view_of(event) if view is None else view
             decision = rule.when.decide(view)
-            if decision.note:
-                notes[decision.note] = None
-            if not decision.holds:
-                continue
-        actions |= dict.fromkeys(rule.actions)
-    return Matched(tuple(actions), tuple(notes))
+        if decision.holds:
+            actions |= dict.fromkeys(rule.actions)
+        else:
+            all_hold = False
+        decided.append((rule.name, decision))
+    if all_hold:
+        return Matched(tuple(actions), ())
+    outcomes = (RuleOutcome(name, one.verdict, one.paths, one.fault) for name, one in decided)
+    return Matched(tuple(actions), tuple(outcomes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ConfigError
@@ -16,6 +16,7 @@ from .model import Source
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 NAME_EXPECTED = "expected lower-case letters, digits, - and _, at most 63, beginning with a letter or digit"
 
+_PROJECT = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _EVENT = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 
 
@@ -62,7 +63,7 @@ def _source(document: Document, name: str, value: Any, settings: Settings) -> So
     if not isinstance(value, dict):
         document.fault(key, "expected a table")
         return None
-    check_keys(document, key, value, ("secrets", "event"))
+    check_keys(document, key, value, ("secrets", "event", "project"))
     secrets = _secrets(document, key, value.get("secrets", []))
     if name == DEFAULT_SOURCE:
         secrets += [secret for secret in settings.webhook_secrets if secret not in secrets]
@@ -73,7 +74,35 @@ def _source(document: Document, name: str, value: Any, settings: Settings) -> So
         document.fault(f"{key}.event", "expected an event's name such as customer.loyalty.tier.joined")
     elif event is not None and (fault := event_fault(event)):
         document.fault(f"{key}.event", fault)
-    return Source(name=name, secrets=tuple(secrets), event=event if isinstance(event, str) else None)
+    project = value.get("project")
+    if project is not None and not (isinstance(project, str) and _PROJECT.fullmatch(project)):
+        document.fault(f"{key}.project", "expected the id of your Voucherify project, such as proj_ajOsXbRAJg3v")
+    return Source(
+        name=name,
+        secrets=tuple(secrets),
+        event=event if isinstance(event, str) else None,
+        project=project if isinstance(project, str) else None,
+    )
+
+
+def shared_secrets(sources: Mapping[str, Source]) -> Iterator[str]:
+    """Warn where sources share a secret, and so most likely a Voucherify project, but do not say that they do.
+
+    What is sent to one of them can then be sent to the other. Events of envelopes are recognised by the project in
+    those; bare objects belong to the project that the source names, or else to the source alone.
+    """
+    by_secret: dict[str, list[Source]] = {}
+    for source in sources.values():
+        for secret in source.secrets:
+            by_secret.setdefault(secret, []).append(source)
+    groups = {tuple(sharing) for sharing in by_secret.values() if len(sharing) > 1}
+    for sharing in sorted(groups, key=lambda group: [one.name for one in group]):
+        if len({one.project for one in sharing}) > 1 or sharing[0].project is None:
+            names = ", ".join(f"sources.{one.name}" for one in sharing)
+            yield (
+                f"{names}: they share a secret and name no common project: an event that comes to two of them may "
+                'be done twice; give each the same project = "proj_...", the id of your Voucherify project'
+            )
 
 
 def _secrets(document: Document, key: str, value: Any) -> list[str]:

@@ -107,7 +107,8 @@ class Forgetter:
         """
         # What is removed here told those names: a run that ends early must not take them along.
         self._remember(found.identity)
-        names = [self._digests.customer(source, *name) for source in self.sources for name in found.identity.names()]
+        projects = {*self._reader.projects(self.sources), *self.sources}
+        names = [self._digests.customer(project, *name) for project in projects for name in found.identity.names()]
         total = self._ledger.forget(names, bodies=found.mentions)
         left = list(found.deliveries.items())
         deadline = time.monotonic() + self._ledger.lease + 5

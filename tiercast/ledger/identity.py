@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ..event import CustomerRefs, Event, customer_ids, data_of, json_text
+from ..event import CustomerRefs, Event, customer_ids, data_of, is_envelope, json_text
+from ..references import canonical, spellings
 
 #: Shorter names, and numbers below six digits, are too common to search for in any text: they are recognised only where
 #: they stand as the customer's own.
@@ -32,7 +33,7 @@ class About(Enum):
 class Identity:
     """All names of one customer, as an operator gave one of them and their deliveries told the others.
 
-    Personal data, so the repr shows nothing. Emails are compared without case.
+    Names are compared, and kept, in their canonical form. Personal data, so the repr shows nothing.
     """
 
     given: str = field(repr=False)
@@ -42,35 +43,43 @@ class Identity:
 
     def learn(self, refs: CustomerRefs) -> None:
         """Take over the names that a delivery of theirs tells."""
-        for value, names in ((refs.id, self.ids), (refs.source_id, self.source_ids), (refs.email, self.emails)):
+        for (kind, value), names in zip(_named(refs), (self.ids, self.source_ids, self.emails), strict=True):
             if value:
-                names.add(value.lower() if names is self.emails else value)
+                names.add(canonical(kind, value))
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Every (kind, value) that they are known by; the given one as each kind that it may be."""
         kinds = ["id", "source_id"] + (["email"] if "@" in self.given else [])
-        found = [(kind, self.given) for kind in kinds]
+        found = [(kind, canonical(kind, self.given)) for kind in kinds]
         found += [("id", value) for value in self.ids] + [("source_id", value) for value in self.source_ids]
         yield from dict.fromkeys(found + [("email", value) for value in self.emails])
 
     def texts(self) -> list[str]:
-        """Their names that are long enough to be searched for in any text."""
-        found = {self.given, *self.ids, *self.source_ids, *self.emails}
-        return sorted(text for text in found if len(text) >= (_SHORTEST_NUMBER if text.isdigit() else _SHORTEST))
+        """How their names that are long enough to be searched for can stand in any text."""
+        return sorted({text for text in self._spellings() if not _is_short(text)})
 
     def too_short(self) -> bool:
         """Whether a name of theirs cannot be searched for."""
-        return len(self.texts()) < len({self.given, *self.ids, *self.source_ids, *self.emails})
+        return any(map(_is_short, self._spellings()))
 
     def is_theirs(self, refs: CustomerRefs) -> bool:
         """Whether an event with these references is theirs: by the given name, or by the first that it has."""
-        if self.given in (refs.id, refs.source_id) or self.given.lower() == (refs.email or "").lower():
+        told = [(kind, canonical(kind, value)) for kind, value in _named(refs) if value]
+        if any(value == canonical(kind, self.given) for kind, value in told):
             return True
-        if refs.id:
-            return refs.id in self.ids
-        if refs.source_id:
-            return refs.source_id in self.source_ids
-        return (refs.email or "").lower() in self.emails
+        known = {"id": self.ids, "source_id": self.source_ids, "email": self.emails}
+        return next((value in known[kind] for kind, value in told if value), False)
+
+    def _spellings(self) -> set[str]:
+        return {text for kind, value in self.names() for text in spellings(kind, value)}
+
+
+def _named(refs: CustomerRefs) -> tuple[tuple[str, str | None], ...]:
+    return (("id", refs.id), ("source_id", refs.source_id), ("email", refs.email))
+
+
+def _is_short(text: str) -> bool:
+    return len(text) < (_SHORTEST_NUMBER if text.isdigit() else _SHORTEST)
 
 
 class Finder:
@@ -78,9 +87,12 @@ class Finder:
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
-        names = {value for _, value in identity.names()}
-        # What JSON writes as \u... is found after decoding only.
-        self._quick = re.compile(b"|".join([rb"\\u", *(re.escape(name.encode()) for name in names)]), re.IGNORECASE)
+        names = {text for kind, value in identity.names() for text in spellings(kind, value)}
+        # What JSON writes as \u... is found after decoding only, and so are other cases and forms of what is not ASCII.
+        marks = [rb"\\u", *(re.escape(name.encode("utf-8", "replace")) for name in names)]
+        if not all(name.isascii() for name in names):
+            marks.append(rb"[\x80-\xff]")
+        self._quick = re.compile(b"|".join(marks), re.IGNORECASE)
         texts = [rf"(?<![\w.+-]){re.escape(text)}(?![\w-]|\.\w)" for text in identity.texts()]
         self._token = re.compile("|".join(texts) or r"(?!)", re.IGNORECASE)
 
@@ -127,11 +139,16 @@ def refs_of(body: bytes) -> CustomerRefs:
 def _refs(document: Any) -> CustomerRefs:
     if not isinstance(document, dict):
         return CustomerRefs()
-    try:
-        data = data_of(document)
-    except ValueError:
-        return CustomerRefs()
-    return customer_ids(Event(id="", type="", at="", created_us=0, source="", data=data))
+    # A bare object of the sender's own design may look like an envelope, and names its customer at its root.
+    for form in ("envelope", "raw") if is_envelope(document) else ("raw",):
+        try:
+            data = data_of(document, form)
+        except ValueError:
+            continue
+        refs = customer_ids(Event(id="", type="", at="", created_us=0, source="", data=data))
+        if refs != CustomerRefs():
+            return refs
+    return CustomerRefs()
 
 
 def _texts(document: Any) -> Iterable[str]:

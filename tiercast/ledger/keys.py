@@ -29,18 +29,24 @@ milliseconds of the server's own clock unless a line says otherwise.
     b:<delivery>            string  the raw body, byte for byte
     d:<delivery>            hash    what became of it: s state, src source, e event id, h head of its event: "<created>
                                     <form> <type>" (microseconds; form empty where not known), at, r reason or
-                                    note, first delivery of a duplicate, j its jobs (`<action>` or `<action>:r2`,
+                                    note, v what became of the rules where one did not hold (rule_outcomes.py),
+                                    first delivery of a duplicate, j its jobs (`<action>` or `<action>:r2`,
                                     space separated), o jobs not settled,
                                     x jobs dead or uncertain, c digests of its customer, z when it settled,
                                     again (1: a replay adds what is missing, 2: it also does again what is done)
-    m:<source>:<event id>   string  first delivery of that event; expires 30 days after it was last seen
+    m:<project>:<event id>  string  first delivery of that event; expires 30 days after it was last seen
+    projects                set     "<source>/<project>" of all events: the Voucherify project that a body names, or
+                                    else the source's own
 
     j:<job>                 hash    s state, d the delivery that carried it, n attempts, b attempts before the last
                                     retry by an operator, m 1 when an effect is possible, mt when that was noted
                                     last, r result or reason, z when it changed, og order group, cg once group,
-                                    us created (microseconds, where it has a group), u 1 when order could not
+                                    us created (microseconds, where it has a group), and behind it what stands in
+                                    for its arrival where the event's id carries a time, u 1 when order could not
                                     apply, ps 1 when its plan skipped it, a<n> attempt n:
                                     "<started> <duration> <outcome> <error>" (the last 20)
+                                    A digest of 24 characters is that of a customer's name and what tells the
+                                    group from others of theirs.
     p:<group>               zset    "<arrival>/<job>" of a group's owed and parked jobs (of a once group also
                                     the one that keeps the place) -> created (microseconds) for an order group, 0 for
                                     a once group
@@ -59,6 +65,7 @@ milliseconds of the server's own clock unless a line says otherwise.
     ix:j:<state>            zset    job that is parked, skipped, superseded, dead or uncertain -> when it changed
     cust:<digest>           zset    delivery of that customer -> received
     alias:<digest>          set     digests of customers that this source id or email belongs to
+    same:<3 characters>     hash    rest of a name's digest -> which names stand for one customer (_names.lua); for ever
     gone                    hash    digest of a forgotten customer's name -> when it was forgotten; for ever
     rewrite                 hash    of the append-only file: left, forgot (when the first delivery left by retention, or
                                     because its customer was forgotten, that no rewrite has covered), begun ("<when>

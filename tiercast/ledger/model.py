@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
+from ..rule_outcomes import RuleOutcome
+
 T = TypeVar("T")
 
 
@@ -131,7 +133,10 @@ class Turn(Generic[T]):
 
 @dataclass(slots=True, kw_only=True)
 class PlannedJob:
-    """A job that an event leads to; `skipped` is the reason where nothing is to be done."""
+    """A job that an event leads to; `skipped` is the reason where nothing is to be done.
+
+    `order` and `once` are digests of its groups. One of 24 characters begins with the digest of the customer.
+    """
 
     action: str
     order: str | None = None
@@ -142,7 +147,13 @@ class PlannedJob:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What becomes of a held delivery. `customer` is the digest of its customer, then those of other names."""
+    """What becomes of a held delivery.
+
+    `project` is the Voucherify project within which the event's id counts. `customer` are the digests of its customer's
+    names, the strongest first; `keeps_names` where any action has `once` or `order`. `rank` orders the event among
+    those of the same time, in place of its arrival. `rules` say what became of the rules for its type, where one does
+    not hold.
+    """
 
     delivery: str
     token: str
@@ -153,8 +164,12 @@ class Plan:
     at: str = ""
     created_us: int = 0
     form: str = ""
+    project: str = ""
     customer: tuple[str, ...] = ()
+    keeps_names: bool = False
+    rank: str | None = None
     jobs: tuple[PlannedJob, ...] = ()
+    rules: tuple[RuleOutcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +253,7 @@ class DeliveryInfo:
     settled_ms: int | None = None
     form: str | None = None
     created_us: int = 0
+    rules: tuple[RuleOutcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

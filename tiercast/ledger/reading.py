@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import count, groupby, islice
 from typing import Any, cast
 
+from ..references import KINDS
+from ..rule_outcomes import decode, described
 from . import keys
 from .digests import Digests
 from .model import Attempt, DeliveryInfo, DeliveryState, JobInfo, JobState, LaneInfo
@@ -104,6 +106,12 @@ class Reader:
         while page := list(islice(iterator, _PAGE)):
             yield from self._client.mget([self._key(f"b:{delivery}") for delivery in page])
 
+    def projects(self, sources: Iterable[str] | None = None) -> list[str]:
+        """The Voucherify projects that these sources (by default all) told of."""
+        pairs = (pair.decode().partition("/") for pair in self._client.smembers(self._key("projects")))
+        wanted = None if sources is None else set(sources)
+        return sorted({project for source, _, project in pairs if wanted is None or source in wanted})
+
     def deliveries(self, which: Filter) -> Iterator[DeliveryInfo]:
         """Deliveries that match, newest first."""
         found = (info for info in self._deliveries(self._delivery_ids(which)) if _matches(info, which))
@@ -142,11 +150,10 @@ class Reader:
                     yield from (m.decode() for m in self._client.zrange(self._key(f"{part}:{name}"), 0, -1))
 
     def _of_customer(self, customer: str, source: str | None) -> list[str]:
-        sources = [source] if source else self.sources()
         found: set[str] = set()
-        for name in sources:
-            for kind in ("id", "source_id", "email"):
-                digest = self._digests.customer(name, kind, customer)
+        for project in self.projects([source] if source else None):
+            for kind in KINDS:
+                digest = self._digests.customer(project, kind, customer)
                 aliases = {digest.encode(), *self._client.smembers(self._key(f"alias:{digest}"))}
                 for alias in aliases:
                     members = self._client.zrange(self._key(f"cust:{alias.decode()}"), 0, -1)
@@ -182,6 +189,7 @@ class Reader:
                 received_ms=_received(delivery),
             )
         created_us, form, kind = keys.parts_of_head(f.get("h"))
+        rules = decode(f.get("v"))
         return DeliveryInfo(
             id=delivery,
             source=f["src"],
@@ -190,7 +198,8 @@ class Reader:
             event_id=f.get("e"),
             type=kind or None,
             at=f.get("at"),
-            reason=f.get("r"),
+            reason=described(f.get("r"), rules, ignored=f["s"] == DeliveryState.IGNORED),
+            rules=rules,
             first=f.get("first"),
             jobs=tuple(keys.job_key(f["src"], f.get("e", ""), name) for name in f.get("j", "").split()),
             settled_ms=int(f["z"]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..rule_outcomes import encode
+from ..text import clean_text
 from . import keys
 from .model import HeldJob, Outcome, Plan, PlannedJob
 
@@ -16,13 +18,21 @@ def plan(of: Plan) -> dict[str, Any]:
     """A plan, for deliveries.lua."""
     request: dict[str, Any] = {"k": of.delivery, "t": of.token, "o": of.state}
     if of.reason:
-        request["r"] = of.reason
+        request["r"] = clean_text(of.reason)
+    if of.rules and (rules := encode(of.rules)):
+        request["v"] = rules
     if of.customer:
         request["c"] = of.customer
+        if of.keeps_names and len(of.customer) > 1:
+            request["ln"] = 1
     if of.type:
         request |= {"e": of.event_id, "at": of.at, "h": keys.event_head(of.created_us, of.form, of.type)}
     if of.jobs:
         request["jobs"] = [_planned_job(job) for job in of.jobs]
+    if of.project:
+        request["p"] = of.project
+    if of.rank:
+        request["rk"] = of.rank
     return request
 
 

@@ -9,7 +9,13 @@ from importlib.resources import files
 #: Every script, one file each, with its keys and arguments in its head.
 NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "trim", "forget", "shift")
 
-_PARTS = {"--COMMON": "_common.lua", "--PARKING": "_parking.lua", "--CLAIM": "_claim.lua", "--LEAVING": "_leaving.lua"}
+_PARTS = {
+    "--COMMON": "_common.lua",
+    "--PARKING": "_parking.lua",
+    "--NAMES": "_names.lua",
+    "--CLAIM": "_claim.lua",
+    "--LEAVING": "_leaving.lua",
+}
 
 #: In tests the clock can be set, and how much one script visits of a large group; in production neither.
 _TEST_BUDGET = "budget = tonumber(call('GET', P .. 'budget') or budget)"

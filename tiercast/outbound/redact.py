@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..event import Event
+from ..event import Event, customer_object
 
 #: How long a message may be. Vendors answer with whole pages at times.
 MAX_MESSAGE = 300
@@ -42,7 +42,7 @@ def personal_values(event: Event) -> tuple[str, ...]:
 
     The customer's id is not among them: ids may be shown.
     """
-    customer = event.customer or {}
+    customer = customer_object(event) or {}
     found = set(_texts({key: value for key, value in customer.items() if key not in _IMPERSONAL}))
     found |= {part for value in found for part in value.split() if len(part) >= 3}
     return tuple(found)

@@ -1,7 +1,7 @@
 """Kind `voucherify-points`: pay loyalty points onto a customer's card in Voucherify.
 
 The call: https://docs.voucherify.io/api-reference/loyalties/adjust-loyalty-card-balance
-Its limits: https://docs.voucherify.io/api-reference/rate-limits
+Its limits: https://docs.voucherify.io/guides/limits
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ import structlog
 
 from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unavailable, Unknown
 from tiercast.config.model import ActionSpec
-from tiercast.event import Event, StoredEvent
+from tiercast.event import Event
 from tiercast.ledger.model import HeldJob, Hold, Outcome
+from tiercast.stored import StoredEvent
 
 from .retry import RetryPolicy, usable_seconds
 
@@ -33,16 +34,16 @@ BRIDGE_SECONDS = 3600.0
 
 
 @lru_cache(maxsize=512)
-def _revived(body: bytes, id: str, type: str, at: str, created_us: int, source: str) -> Event:
+def _revived(body: bytes, id: str, type: str, at: str, created_us: int, source: str, form: str) -> Event:
     """An event is parsed at most once for all its jobs that this process performs."""
     if not body:
         raise ValueError("its body is gone")
-    return StoredEvent(body, id=id, type=type, at=at, created_us=created_us, source=source)
+    return StoredEvent(body, id=id, type=type, at=at, created_us=created_us, source=source, form=form)
 
 
 def event_of(held: HeldJob) -> Event:
     """The event of a held job."""
-    return _revived(held.body, held.event_id, held.type, held.at, held.created_us, held.source)
+    return _revived(held.body, held.event_id, held.type, held.at, held.created_us, held.source, held.form)
 
 
 def key_of(held: HeldJob) -> str:

@@ -9,17 +9,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from tiercast.event import Json, json_text
-
-from .schemas.errors import join, shown
-from .schemas.fields import found
+from tiercast.schemas.errors import shown
+from tiercast.schemas.fields import Note, found
+from tiercast.text import clean_json, may_hold_half
 
 #: The deepest nesting of objects and lists. Voucherify's own stays below 12, and all that handles the data
 #: later recurses through it, with less stack to spare than there is here.
 MAX_DEPTH = 64
 
-#: The escapes of half a surrogate pair. Only they can bring one in: UTF-8 itself has none.
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+#: Where text is an identity: one that is not what its sender meant could be taken for another's.
+_IDENTITY = re.compile(
+    r"event\.(id|type)|project_id|id|source_id|(data\.)?(customer|holder|campaign|loyalty_tier(_from|_to)?)\.(id|source_id)"
+)
 
 
 class Refused(ValueError):
@@ -31,11 +32,15 @@ class Refused(ValueError):
         self.reason = reason
 
 
-def parse_object(body: bytes) -> Json:
+def parse_object(body: bytes, notes: list[Note]) -> Json:
     """The one JSON object of a body.
 
+    Args:
+        body: the raw bytes.
+        notes: takes the places where half of a surrogate pair stood; it is read as U+FFFD.
+
     Raises:
-        Refused: no JSON, no object, a key given twice, NaN, infinity, too deep, half a surrogate pair.
+        Refused: no JSON, no object, a key given twice, NaN, infinity, too deep, half a surrogate pair in an id.
     """
     try:
         text = json_text(body)
@@ -48,8 +53,8 @@ def parse_object(body: bytes) -> Json:
         raise Refused("", f"expected a JSON object, found {found(document)}")
     if text.count("{") + text.count("[") > MAX_DEPTH and _deeper(document):
         raise _too_deep()
-    if _HALF.search(text):
-        _refuse_surrogates(document)
+    if may_hold_half(text):
+        _clean(document, notes)
     return document
 
 
@@ -115,14 +120,11 @@ def _containers(outer: Any) -> Iterator[Any]:
     return (value for value in values if isinstance(value, dict | list))
 
 
-def _refuse_surrogates(value: Any, path: str = "") -> None:
-    if isinstance(value, str):
-        if _SURROGATE.search(value):
-            raise Refused(path, "expected text, found half of a surrogate pair, which no encoding can hold")
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            _refuse_surrogates(key, path)
-            _refuse_surrogates(inner, join(path, shown(key)))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            _refuse_surrogates(inner, join(path, str(index)))
+def _clean(document: Json, notes: list[Note]) -> None:
+    ways: list[tuple[str, ...]] = []
+    clean_json(document, ways.append)
+    for way in ways:
+        path = ".".join(map(shown, way))
+        if _IDENTITY.fullmatch(path):
+            raise Refused(path, "expected an id, found one with half of a surrogate pair, which no encoding can hold")
+        notes.append((path, "half of a surrogate pair, which no encoding can hold, is read as U+FFFD"))

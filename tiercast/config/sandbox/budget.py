@@ -13,6 +13,9 @@ STEPS = 50_000
 #: Characters that one evaluation may write, and that any text or list it makes may have: 64 KiB.
 SIZE = 64 * 1024
 
+#: Characters of a text that one step goes through.
+_CHARACTERS = 64
+
 #: Bits of the largest number that an operation may make.
 _BITS = 4096
 
@@ -25,22 +28,24 @@ class TemplateFault(Exception):
 class Budget:
     """The state of one evaluation.
 
-    `left` counts steps down. `strict` is True for a condition, which comparing or calculating with null ends.
+    `left` counts steps down. `strict` is True for a condition, which comparing or calculating with null ends. `met`
+    takes the paths that a condition looks up.
     """
 
     left: int = STEPS
     strict: bool = False
+    met: dict[tuple[Any, ...], None] | None = None
 
 
 _current: ContextVar[Budget] = ContextVar("tiercast_template_budget")
 
 
-def begin(*, strict: bool = False) -> Token[Budget]:
+def begin(*, strict: bool = False, met: dict[tuple[Any, ...], None] | None = None) -> Token[Budget]:
     """Start an evaluation with a fresh budget; `end` takes what this returns.
 
     A pair of functions, since a context manager made of a generator costs more than many an evaluation.
     """
-    return _current.set(Budget(strict=strict))
+    return _current.set(Budget(strict=strict, met=met))
 
 
 def end(token: Token[Budget]) -> None:
@@ -62,13 +67,29 @@ def charge(steps: int = 1) -> None:
 
 
 def charge_size(value: object) -> None:
-    """Take what it costs to go through a value."""
+    """Take what it costs to go through a value once, not into what it holds."""
     if isinstance(value, str):
-        charge(1 + len(value) // 64)
+        charge(1 + len(value) // _CHARACTERS)
     elif isinstance(value, Sized):
         charge(1 + len(value))
     else:
         charge()
+
+
+def charge_whole(value: object) -> None:
+    """Take what it costs to go through a value and all that it holds, as comparing does."""
+    charge_size(value)
+    if not isinstance(value, list | tuple | dict):
+        return
+    waiting: list[Any] = [value]
+    while waiting:
+        one = waiting.pop()
+        for inner in one.values() if isinstance(one, dict) else one:
+            if isinstance(inner, list | tuple | dict):
+                charge(1 + len(inner))
+                waiting.append(inner)
+            elif isinstance(inner, str) and len(inner) >= _CHARACTERS:
+                charge(len(inner) // _CHARACTERS)
 
 
 def counted(items: Any) -> Iterable[Any]:

@@ -10,7 +10,7 @@ import jinja2
 from jinja2 import TemplateSyntaxError, nodes
 from jinja2.parser import Parser
 
-from ...event import Event
+from ...event import Event, campaign_object, customer_object, previous_tier_object, tier_object
 from .budget import SIZE, TemplateFault, begin, check_length, end
 from .environment import Sandbox, sandbox
 from .null import MetNull, is_null, path_of
@@ -27,10 +27,11 @@ def view_of(event: Event) -> View:
         "type": event.type,
         "at": event.at,
         "source": event.source,
-        "customer": event.customer,
-        "campaign": event.campaign,
-        "tier": event.tier,
-        "previous_tier": event.previous_tier,
+        "customer": customer_object(event),
+        "campaign": campaign_object(event),
+        "tier": tier_object(event),
+        "previous_tier": previous_tier_object(event),
+        "holder_loyalty_tier": event.data.get("holder_loyalty_tier"),
         "data": event.data,
     }
 
@@ -93,14 +94,18 @@ class Expression:
             assign = nodes.Assign(nodes.Name("result", "store", lineno=1), expression, lineno=1)
             self._template = _compiled(environment, nodes.Template([assign], lineno=1))
 
-    def holds(self, view: View) -> bool:
+    def holds(self, view: View, met: dict[tuple[Any, ...], None] | None = None) -> bool:
         """Whether it holds for one event.
+
+        Args:
+            view: see `view_of`.
+            met: takes the paths below `event` that it looks up.
 
         Raises:
             MetNull: it is null, or compared or calculated with null; the message is the path of that.
             TemplateFault: it cannot be decided; the message holds nothing of the event.
         """
-        token = begin(strict=True)
+        token = begin(strict=True, met=met)
         try:
             context = self._template.new_context({"event": view})
             for _ in self._template.root_render_func(context):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +11,7 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from . import operations
-from .budget import charge
+from .budget import charge, charge_whole
 from .filters import FILTERS, INTERNAL, TESTS
 from .null import Missing, is_null, missing
 from .text import text_of
@@ -65,14 +66,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Look up `obj.attribute`: an item, or what a loop tells of itself."""
         if isinstance(obj, LoopContext) and attribute in _LOOP:
-            return getattr(obj, attribute)
-        return self.getitem(obj, attribute)
+            return _changed(obj) if attribute == "changed" else getattr(obj, attribute)
+        charge()
+        value = operations.item(obj, attribute)
+        return missing(attribute) if is_null(value) else value
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Look up `obj[argument]`; never an attribute of a Python object."""
         charge()
         value = operations.item(obj, argument)
-        return missing(str(argument)) if is_null(value) else value
+        # The argument may be a value of the event, such as an email, and what is null is told to operators.
+        return missing("a value") if is_null(value) else value
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002
         """Compute `left operator right`."""
@@ -81,6 +85,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call_unop(self, context: Context, operator: str, arg: Any) -> Any:  # noqa: ARG002
         """Compute `operator arg`."""
         return operations.signed(operator, arg)
+
+
+def _changed(loop: LoopContext) -> Callable[..., bool]:
+    """`loop.changed`, which compares its arguments with those of the round before, and pays for that."""
+
+    def changed(*values: Any) -> bool:
+        charge_whole(values)
+        return loop.changed(*values)
+
+    return changed
 
 
 @lru_cache(maxsize=2)

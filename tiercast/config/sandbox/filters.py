@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sized
+from html import unescape
 from typing import Any, cast
 
 from jinja2 import filters, pass_environment, tests
 from markupsafe import Markup, escape
 
 from . import operations
-from .budget import TemplateFault, bounded, charge, charge_size, check_length, counted, current, weighed
+from .budget import TemplateFault, bounded, charge, charge_size, charge_whole, check_length, counted, current, weighed
 from .null import is_null, missing, undecided
 from .text import json_of, text_of, word_for
 
@@ -45,8 +46,6 @@ _JINJA_FILTERS = [
     "select",
     "selectattr",
     "sort",
-    "striptags",
-    "sum",
     "title",
     "trim",
     "truncate",
@@ -101,6 +100,15 @@ _COMPARING = {
     "in": "in",
 }
 
+#: Filters that compare what a list holds: they sort, or look for what is equal or the largest.
+_COMPARING_FILTERS = frozenset({"dictsort", "groupby", "max", "min", "sort", "unique"})
+
+#: Filters that do not look into what a list or table holds. The others may write all of it as text.
+_SHALLOW = frozenset(
+    {"abs", "count", "d", "default", "first", "float", "int", "items", "last", "length", "list", "map", "reject"}
+    | {"rejectattr", "reverse", "select", "selectattr"}
+)
+
 #: The most places that `round` rounds to, either way.
 _PLACES = 20
 
@@ -112,9 +120,7 @@ def _guarded(name: str, function: Function) -> Function:
     @functools.wraps(function)
     def guarded(*arguments: Any, **options: Any) -> Any:
         value = arguments[place]
-        charge_size(value)
-        if name == "striptags" and isinstance(value, str):
-            check_length(len(value))  # Its time grows with the square of the length.
+        _charge(name, value, (*arguments[place + 1 :], *options.values()))
         if value is None:
             arguments = (*arguments[:place], missing("a value"), *arguments[place + 1 :])
         if is_null(value):
@@ -129,10 +135,38 @@ def _guarded(name: str, function: Function) -> Function:
     return guarded
 
 
+def _charge(name: str, value: Any, arguments: Iterable[Any]) -> None:
+    """Take what a filter of Jinja's costs."""
+    if name in _COMPARING_FILTERS:
+        _charge_sorting(value)
+    elif name in _SHALLOW:
+        charge_size(value)
+    else:
+        charge_whole(value)
+    if name == "trim" and isinstance(value, str):
+        for chars in arguments:
+            operations.charge_stripping(value, chars)
+
+
+def _charge_sorting(value: Any) -> None:
+    """Take what it costs to compare each value of a list with some of the others, as sorting does."""
+    rounds = max(1, len(value)).bit_length() if isinstance(value, Sized) else 1
+    nested = not isinstance(value, str) and any(isinstance(one, list | tuple | dict) for one in _few(value))
+    for _ in range(rounds if nested else 1):
+        charge_whole(value)
+
+
+def _few(value: Any) -> Iterable[Any]:
+    """What a list or table holds."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
+
+
 def _guarded_test(name: str, function: Function) -> Function:
     @functools.wraps(function)
     def guarded(value: Any, *arguments: Any) -> Any:
-        charge_size(value)
+        charge_whole(value)
         if is_null(value):
             return False if name in _OF_TYPE else undecided(value)
         try:
@@ -141,6 +175,37 @@ def _guarded_test(name: str, function: Function) -> Function:
             raise TemplateFault(f'asks whether {word_for(value)} is "{name}"') from None
 
     return guarded
+
+
+@pass_environment
+def _sum(environment: Any, iterable: Any, attribute: str | int | None = None, start: Any = 0) -> Any:
+    total = start
+    for part in counted(() if is_null(iterable) else iterable):
+        # Adding pays for what it adds up to, so that lists do not cost the square of their number.
+        total = operations.arithmetic("+", total, _attribute(environment, part, attribute))
+    return total
+
+
+def _striptags(value: Any) -> str:
+    """Text without tags and comments, blanks in a row as one; in linear time, unlike markupsafe's own."""
+    text = text_of(value)
+    charge_size(text)
+    pieces: list[str] = []
+    place, comments_end = 0, text.rfind("-->")
+    while True:
+        start = text.find("<", place)
+        if start < 0:
+            break
+        is_comment = text.startswith("<!--", start) and start + 4 <= comments_end
+        end = text.find("-->" if is_comment else ">", start + (4 if is_comment else 0))
+        if end < 0:
+            break
+        charge()
+        pieces.append(text[place:start])
+        place = end + (3 if is_comment else 1)
+    pieces.append(text[place:])
+    found: str = bounded(unescape(" ".join("".join(pieces).split())))
+    return found
 
 
 @pass_environment
@@ -225,6 +290,8 @@ FILTERS: dict[str, Function] = {name: _guarded(name, filters.FILTERS[name]) for 
     "replace": _replace,
     "round": _round,
     "string": _string,
+    "striptags": _striptags,
+    "sum": _sum,
     "tojson": _tojson,
 }
 

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
-from .budget import TemplateFault, bounded, charge, charge_size, check_bits, check_length, weighed
+from .budget import (
+    TemplateFault,
+    bounded,
+    charge,
+    charge_size,
+    charge_whole,
+    check_bits,
+    check_length,
+    current,
+    weighed,
+)
 from .null import Undecided, is_null, missing, undecided
 from .text import text_of, word_for
 
@@ -30,6 +41,11 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "%": operator.mod,
     "**": operator.pow,
 }
+
+_BLANKS = re.compile(r"\s+")
+
+#: Characters of two texts that one step compares: that is a matter of memory.
+_COMPARED_CHARACTERS = 1024
 
 #: Methods that templates may call: harmless, and none makes a text longer.
 TEXT_METHODS = frozenset(
@@ -64,7 +80,10 @@ def item(value: Any, key: Any) -> Any:
 
 def look_up(value: Any, *parts: Any) -> Any:
     """Follow `parts` from the event on; the first null on the way is what is found, and knows its path."""
-    charge()
+    charge(1 + len(parts) // 8)
+    met = current().met
+    if met is not None:
+        met[parts] = None
     for index, part in enumerate(parts):
         value = item(value, part)
         if is_null(value):
@@ -74,12 +93,11 @@ def look_up(value: Any, *parts: Any) -> Any:
 
 def compare(left: Any, *rest: Any) -> Any:
     """Compare a chain of values: `rest` is operator, value, operator, value. With null it is undecided."""
-    charge()
     for name, right in zip(rest[::2], rest[1::2], strict=True):
+        charge()
         if is_null(left) or is_null(right):
             return undecided(left if is_null(left) else right)
-        if name in {"in", "notin"}:
-            charge_size(right)
+        _charge_comparison(name, left, right)
         try:
             holds = _COMPARE[name](left, right)
         except TypeError:
@@ -90,6 +108,25 @@ def compare(left: Any, *rest: Any) -> Any:
             return False
         left = right
     return True
+
+
+def _charge_comparison(name: str, left: Any, right: Any) -> None:
+    """Take what comparing costs: it goes through both values as far as they are equal."""
+    if name not in {"in", "notin"}:
+        if isinstance(left, str) and isinstance(right, str):
+            charge(min(len(left), len(right)) // _COMPARED_CHARACTERS)
+        elif isinstance(left, list | tuple | dict) and isinstance(right, list | tuple | dict):
+            charge_whole(left)
+    elif isinstance(right, str):
+        charge_size(right)
+    elif isinstance(right, dict):
+        charge()
+    elif isinstance(left, list | tuple | dict):
+        charge_whole(right)
+    else:
+        charge_size(right)
+        if isinstance(left, str):
+            charge(len(right) * (len(left) // _COMPARED_CHARACTERS))
 
 
 def negate(value: Any) -> Any:
@@ -105,6 +142,8 @@ def arithmetic(sign: str, left: Any, right: Any) -> Any:
             return right if is_null(left) else left
         return undecided(left if is_null(left) else right)
     _check(sign, left, right)
+    charge_size(left)
+    charge_size(right)
     try:
         result = _ARITHMETIC[sign](left, right)
     except TypeError:
@@ -123,6 +162,9 @@ def arithmetic(sign: str, left: Any, right: Any) -> Any:
 
 def _check(sign: str, left: Any, right: Any) -> None:
     """Refuse before computing what would be huge, and text formatting."""
+    for number in (left, right):
+        if isinstance(number, int):
+            check_bits(number.bit_length())
     if sign == "%" and isinstance(left, str):
         raise TemplateFault("uses % on text")
     if sign == "*":
@@ -170,7 +212,7 @@ def method(value: Any, name: str, *arguments: Any) -> Any:
     arguments = tuple(None if is_null(argument) else argument for argument in arguments)
     try:
         if isinstance(value, str) and name in TEXT_METHODS:
-            return getattr(value, name)(*arguments)
+            return _text_method(value, name, arguments)
         if isinstance(value, dict) and name in TABLE_METHODS:
             found = getattr(value, name)(*arguments)
             return found if name == "get" else list(found)
@@ -179,11 +221,37 @@ def method(value: Any, name: str, *arguments: Any) -> Any:
     raise TemplateFault(f"calls .{name}() on {word_for(value)}")
 
 
+def _text_method(value: str, name: str, arguments: tuple[Any, ...]) -> Any:
+    """Call a method of text; the parts of `split` are paid for before they are made."""
+    if name == "split":
+        separator = arguments[0] if arguments else None
+        parts = _parts_between_blanks(value) if separator is None else value.count(separator) + 1
+        if len(arguments) > 1 and isinstance(arguments[1], int) and arguments[1] >= 0:
+            parts = min(parts, arguments[1] + 1)
+        check_length(parts)
+        charge(parts)
+    elif name.endswith("strip"):
+        for chars in arguments:
+            charge_stripping(value, chars)
+    return getattr(value, name)(*arguments)
+
+
+def charge_stripping(value: str, chars: Any) -> None:
+    """Take what it costs to look for each character of a text among others."""
+    if isinstance(chars, str):
+        charge(len(value) * len(chars) // _COMPARED_CHARACTERS)
+
+
+def _parts_between_blanks(text: str) -> int:
+    return 1 + sum(1 for _ in _BLANKS.finditer(text)) if len(text) > 1 else 1
+
+
 def joined(values: list[Any]) -> str:
     """`a ~ b ~ c`."""
     texts = [text_of(value) for value in values]
-    charge(len(texts))
-    check_length(sum(map(len, texts)))
+    size = sum(map(len, texts))
+    charge(len(texts) + size // 64)
+    check_length(size)
     return "".join(texts)
 
 

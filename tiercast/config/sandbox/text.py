@@ -42,7 +42,7 @@ def json_of(value: Any) -> str:
     if is_null(value):
         return "null"
     for piece in _ENCODER.iterencode(value):
-        charge()
+        charge(1 + len(piece) // 64)
         size += len(piece)
         check_length(size)
         pieces.append(piece)

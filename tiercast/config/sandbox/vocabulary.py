@@ -75,6 +75,7 @@ _EVENT = {
     "campaign": _CAMPAIGN,
     "tier": _TIER,
     "previous_tier": _TIER,
+    "holder_loyalty_tier": _TIER,
     "data": _FREE,
 }
 
@@ -84,6 +85,7 @@ _OWN_KEYS = {
     "campaign": "event.data.campaign",
     "tier": "event.data.loyalty_tier or event.data.loyalty_tier_to",
     "previous_tier": "event.data.loyalty_tier or event.data.loyalty_tier_from",
+    "holder_loyalty_tier": "event.data.holder_loyalty_tier",
 }
 
 
@@ -103,7 +105,7 @@ def fault(parts: Sequence[str | int]) -> str | None:
 
 
 def _unknown(path: str, part: str, known: Mapping[str, Any], parts: Sequence[str | int]) -> str:
-    near = get_close_matches(part, known, 1, 0.6)
+    near = ["tier"] if part.startswith("loyalty_tier") and "tier" in known else get_close_matches(part, known, 1, 0.6)
     message = f"no event has {path}.{part}"
     if near:
         message += f"; did you mean {path}.{near[0]}?"

@@ -102,8 +102,10 @@ end
 local function groups_of(job, about)
   about = about or look_up(job)
   local order, digest = about[ORDER], about[ONCE]
-  return order and order_key(action_of(job), order), digest and once_key(action_of(job), digest), about[DELIVERY],
-    tonumber(about[CREATED] or 0), digest
+  -- "<created>", or "<created> <rank>" where the event itself says what stands in for its arrival.
+  local created, rank = string.match(about[CREATED] or '0', '^(%d+) ?(.*)$')
+  return order and order_key(action_of(job), order), digest and once_key(action_of(job), digest),
+    rank ~= '' and rank or about[DELIVERY], tonumber(created), digest
 end
 
 -- How many members of groups one script may still visit. The rest of a large group waits in `unfinished` for the next

@@ -1,14 +1,17 @@
 #!lua flags=allow-oom
 -- Settle deliveries with what was read in them (plan), then claim the next, in one step.
--- Keys: all of _common, _parking and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone, rewrite.
+-- Keys: all of _common, _parking, _names and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone,
+--   projects, rewrite.
 -- ARGV[1]: {lane, source, keep, keep_dead, plans: [...], claim: {...} or absent}; a plan is
---   {k delivery, t token, o processed|ignored|test|quarantined, r reason, e event id, h head of the event (keys.py),
---    at, c [customer digest, digests of aliases ...], jobs: [{a action, og, cg, s skipped or absent, r, u} or just the
---    action, ...]}.
+--   {k delivery, t token, o processed|ignored|test|quarantined, r reason, v what became of the rules, p project,
+--    e event id, h head of the event (keys.py), at, c [customer digest, digests of aliases ...],
+--    ln 1 where any action has once or order, rk rank,
+--    jobs: [{a action, og, cg, s skipped or absent, r, u} or just the action, ...]}. An og or cg of 24 characters begins with the customer's digest.
 -- Returns {[[delivery, state, first or empty], ...], bells, [[delivery, body, again, ended leases], ...], more,
 --   isolated}. Plans of deliveries that are not held under their token change nothing and are left out.
 --COMMON
 --PARKING
+--NAMES
 --CLAIM
 
 local request = cjson.decode(ARGV[1])
@@ -38,7 +41,7 @@ local function settle_delivery(delivery, state, plan, before, fields)
   local key = P .. 'd:' .. delivery
   if before.state then call('ZREM', P .. 'ix:d:' .. before.state, delivery) end
   if before.state or before.again then
-    call('HDEL', key, 'r', 'first', 'again')
+    call('HDEL', key, 'r', 'v', 'first', 'again')
   else
     fresh[delivery] = true
   end
@@ -50,6 +53,7 @@ local function settle_delivery(delivery, state, plan, before, fields)
   local open = fresh[delivery] and take_open(delivery)
   if open then add('o', open) end
   if plan.r then add('r', plan.r) end
+  if plan.v then add('v', plan.v) end
   if plan.c then add('c', table.concat(plan.c, ' ')) end
   if plan.e then
     call('HSET', key, 's', state, 'src', source, 'z', NOW, 'e', plan.e, 'h', plan.h, 'at', plan.at, unpack(set))
@@ -77,6 +81,33 @@ local function add_owed(action, key, about, fields)
   owe('jobs/' .. action, key)
 end
 
+-- Whether an action has a group of this digest.
+local function has_once(action, digest)
+  local group = once_key(action, digest)
+  return call('HEXISTS', P .. 'once:' .. action, digest) == 1
+    or call('EXISTS', P .. 's:' .. group, P .. 'p:' .. group, P .. 'k:' .. group) > 0
+end
+
+local function has_order(action, digest)
+  local group = order_key(action, digest)
+  return call('EXISTS', P .. 's:' .. group, P .. 'p:' .. group, P .. 'k:' .. group, P .. 'n:' .. group) > 0
+end
+
+-- The customer may be known by another name than the event's: ask before a place is taken.
+local function find_groups(plan, job)
+  local names = plan.c
+  if not names then return end
+  local function belongs(digest) return digest and #digest == NAME + 8 and string.sub(digest, 1, NAME) == names[1] end
+  if not (belongs(job.og) or belongs(job.cg)) then return end
+  plan.all = plan.all or names_of_customer(names)
+  if belongs(job.og) then
+    job.og = digest_of_customer(job.og, plan.all, function(digest) return has_order(job.a, digest) end)
+  end
+  if belongs(job.cg) then
+    job.cg = digest_of_customer(job.cg, plan.all, function(digest) return has_once(job.a, digest) end)
+  end
+end
+
 local function add_job(delivery, plan, job, key)
   local set, about = { 'd', delivery, 'n', 0 }, { false, delivery }
   if type(job) == 'string' then return add_owed(job, key, about, set) end
@@ -84,7 +115,8 @@ local function add_job(delivery, plan, job, key)
     set[#set + 1] = name
     set[#set + 1] = value
   end
-  if job.og or job.cg then add('us', created(plan)) end
+  find_groups(plan, job)
+  if job.og or job.cg then add('us', created(plan) .. (plan.rk and ' ' .. plan.rk or '')) end
   if job.og then add('og', job.og) end
   if job.cg then add('cg', job.cg) end
   if job.u then add('u', 1) end
@@ -133,7 +165,7 @@ end
 
 -- Record the event with all its jobs; on a replay, with those that are missing.
 local function process(delivery, plan, before)
-  local mark = P .. 'm:' .. source .. ':' .. plan.e
+  local mark = P .. 'm:' .. (plan.p or source) .. ':' .. plan.e
   local first = call('SET', mark, delivery, 'NX', 'GET', 'PX', MARK_MS)
   if first and first ~= delivery and not before.jobs then
     call('PEXPIRE', mark, MARK_MS)
@@ -186,9 +218,14 @@ local function settle(plan)
   forget_lapses(lane, plan.k)
   local before = look_up_delivery(plan.k)
   if is_forgotten(plan) then return drop_forgotten(plan.k, plan, before) end
-  if plan.o == 'processed' then return process(plan.k, plan, before) end
-  settle_delivery(plan.k, plan.o, plan, before)
-  return plan.o, ''
+  local state, first = plan.o, ''
+  if state == 'processed' then
+    state, first = process(plan.k, plan, before)
+  else
+    settle_delivery(plan.k, state, plan, before)
+  end
+  if plan.ln and not plan.all then learn_names(plan.c) end
+  return state, first
 end
 
 lapse = function(_, delivery, count)
@@ -214,11 +251,22 @@ local function contents(deliveries)
   return rows
 end
 
+-- The projects of a source, for whoever looks for an event or a customer by the source's name.
+local noted = {}
+
+local function note_project(plan)
+  local pair = source .. '/' .. (plan.p or source)
+  if noted[pair] then return end
+  noted[pair] = true
+  if call('SISMEMBER', P .. 'projects', pair) == 0 then call('SADD', P .. 'projects', pair) end
+end
+
 local settled, leaving_deliveries = {}, {}
 for i, plan in ipairs(request.plans or {}) do leaving_deliveries[i] = plan.k end
 look_up_leases(lane, leaving_deliveries)
 look_around(request.plans or {})
 for _, plan in ipairs(request.plans or {}) do
+  if plan.e then note_project(plan) end
   local state, first = settle(plan)
   if state then settled[#settled + 1] = { plan.k, state, first } end
 end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Forget a customer: drop what is open of their jobs, then remove their deliveries with everything about them.
--- Keys: all of _common, _parking and _leaving; gone, rewrite, m: of the events; held: and lease: of the jobs.
+-- Keys: all of _common, _parking, _leaving and _names; gone, rewrite, projects, m: of the events; held: and lease: of the jobs.
 -- ARGV[1]: {keep, keep_dead, names: [digest, ...], deliveries: [[delivery, source], ...], bodies: [delivery, ...]}:
 --   `names` leave a tombstone each; of `bodies` only the raw body goes, where nothing is open any more.
 -- Returns {deliveries removed, jobs removed, [job that is being performed, ...], [delivery of `bodies` that still
@@ -9,11 +9,27 @@
 --COMMON
 --PARKING
 --LEAVING
+--NAMES
 
 local request = cjson.decode(ARGV[1])
 KEEP, KEEP_DEAD = request.keep, request.keep_dead
 
-for _, digest in ipairs(request.names) do call('HSET', P .. 'gone', digest, NOW) end
+for _, digest in ipairs(request.names) do
+  call('HSET', P .. 'gone', digest, NOW)
+  forget_name(digest)
+end
+
+local projects = call('SMEMBERS', P .. 'projects')
+
+-- The event's mark, in whichever project of its source.
+local function forget_mark(source, event, delivery)
+  for _, pair in ipairs(projects) do
+    if string.sub(pair, 1, #source + 1) == source .. '/' then
+      local mark = P .. 'm:' .. string.sub(pair, #source + 2) .. ':' .. event
+      if call('GET', mark) == delivery then call('DEL', mark) end
+    end
+  end
+end
 
 local function is_performed(job)
   local ends = call('ZSCORE', P .. 'held:jobs/' .. action_of(job), job)
@@ -96,8 +112,7 @@ for _, one in ipairs(found) do
     if call('EXISTS', P .. 'd:' .. one.id, P .. 'b:' .. one.id) > 0 then removed = removed + 1 end
     for _, part in ipairs({ 'due:', 'held:' }) do call('ZREM', P .. part .. one.lane, one.id) end
     for _, part in ipairs({ 'lease:', 'lapsed:' }) do call('HDEL', P .. part .. one.lane, one.id) end
-    local mark = P .. 'm:' .. one.source .. ':' .. (one.event or '')
-    if one.event and call('GET', mark) == one.id then call('DEL', mark) end
+    if one.event then forget_mark(one.source, one.event, one.id) end
     forget_delivery(one.id, one.state, one.digests)
   end
 end

@@ -1,6 +1,6 @@
 """The envelope around `data`: seven keys, from distributions and project webhooks alike.
 
-https://docs.voucherify.io/docs/introduction-to-webhooks
+https://docs.voucherify.io/api-reference/introduction-to-webhooks
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Fact(Tolerant):
 class Envelope(Tolerant):
     """The envelope. `type` is free text in a distribution, may be empty there, and names the event elsewhere.
 
-    `data` has a schema by the event's type, so it is checked after this.
+    `project_id` is where the event's id and its `once` places are unique. `data` has a schema by the event's type, so
+    it is checked after this.
     """
 
     id = Text()
-    project_id = Text()
+    project_id = Id()
     created_at = Time()
     type = Text()
-    data = Object()
-    source = Part(Origin())
-    event = Part(Fact())
+    source = Part(Origin(), decides=True)
+    event = Part(Fact(), decides=True)
 
 
 class Named(Tolerant):

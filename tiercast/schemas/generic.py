@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from .base import Tolerant
-from .fields import Hint
 
 
 class Anything(Tolerant):
-    """An object of which nothing is demanded; `created_at` is used where it is a time."""
-
-    created_at = Hint()
+    """An object of which nothing is demanded."""

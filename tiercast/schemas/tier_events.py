@@ -2,7 +2,8 @@
 
 After Voucherify's OpenAPI of its webhooks (August 2026):
 https://github.com/voucherifyio/voucherify-openapi (reference/OpenAPIWebhooks.json)
-Customer, campaign and every tier are nullable; the top tier has no `points.to`.
+Customer, campaign and every tier are nullable; the top tier has no `points.to`. They, their ids and `created_at`
+decide; the rest is forgiving, since nothing but a template of yours depends on it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from typing import Any, ClassVar
 from marshmallow.fields import Field
 
 from .base import Tolerant
-from .fields import Id, MapOf, Moment, Number, Object, Part, Text, Time, Whole
+from .fields import MapOf, Moment, Number, Object, Part, Reference, SourceId, Text, Time, Whole
 
 
 class Customer(Tolerant):
     """Nothing in it is required; `email` is rarely there."""
 
-    id = Id()
+    id = Reference()
     name = Text()
     email = Text()
-    source_id = Text()
+    source_id = SourceId()
     metadata = Object()
     object = Text()
 
@@ -29,7 +30,7 @@ class Customer(Tolerant):
 class Campaign(Tolerant):
     """What we use of a campaign; the rest (voucher, dates, category) is kept as it is."""
 
-    id = Id()
+    id = Reference()
     name = Text()
     campaign_type = Text()
     type = Text()
@@ -76,7 +77,7 @@ class Expiration(Tolerant):
 class Tier(Tolerant):
     """A loyalty tier."""
 
-    id = Id()
+    id = Reference()
     name = Text()
     campaign_id = Text()
     metadata = Object()
@@ -91,19 +92,19 @@ class Tier(Tolerant):
 
 
 class _TierEvent(Tolerant):
-    customer = Part(Customer())
-    campaign = Part(Campaign())
+    customer = Part(Customer(), decides=True)
+    campaign = Part(Campaign(), decides=True)
     created_at = Moment()
 
 
 class OneTier(_TierEvent):
     """`data` of joined, left and prolonged."""
 
-    loyalty_tier = Part(Tier())
+    loyalty_tier = Part(Tier(), decides=True)
 
 
 class TwoTiers(_TierEvent):
     """`data` of upgraded and downgraded."""
 
-    loyalty_tier_from = Part(Tier())
-    loyalty_tier_to = Part(Tier())
+    loyalty_tier_from = Part(Tier(), decides=True)
+    loyalty_tier_to = Part(Tier(), decides=True)
