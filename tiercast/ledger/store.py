@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
+from ..redis_address import RedisAddress
 from . import keys, rows, scripts
 from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Turn
 from .wire import ask
@@ -34,8 +35,8 @@ def connect(url: str, *, timeout: float, connections: int = 64) -> redis.Redis:
 
     `timeout` is seconds, for connecting and for each answer.
     """
-    return redis.Redis.from_url(
-        url,
+    return redis.Redis(
+        **RedisAddress.read(url).client_options(),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         retry=Retry(NoBackoff(), 0),
