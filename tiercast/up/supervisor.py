@@ -142,11 +142,13 @@ class Supervisor:
         return Ending()
 
     def _ended(self) -> Ending | None:
+        if self._folder.is_full():
+            return Ending(full=True)
         if self._server is not None and (status := self._server.status()) is not None:
-            return Ending("ledger", status, full=self._folder.is_full())
+            return Ending("ledger", status)
         for child in self._children:
             if (status := child.process.poll()) is not None:
-                return Ending(child.name, status, full=self._folder.is_full())
+                return Ending(child.name, status)
         return None
 
     def _stop(self, signals: Signals) -> None:
