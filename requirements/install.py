@@ -31,7 +31,10 @@ def main(folder: Path, lock: Path) -> int:
         say(f"Setting up {folder} (once, about a minute) ...")
         if folder.exists():
             shutil.rmtree(folder)
-        if subprocess.run([sys.executable, "-m", "venv", str(folder)], check=False).returncode:
+        # Captured: what an interrupt makes it print helps nobody.
+        made = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
+        if made.returncode:
+            say(made.stderr or made.stdout)
             say("Python's venv module is missing. On Debian and Ubuntu: apt install python3-venv")
             return 1
     stamp.unlink(missing_ok=True)
