@@ -66,6 +66,7 @@ def run(command: list[str], count: int) -> int:
             seen += line.startswith(("Collecting ", "Requirement already", "Ignoring "))
             if line.startswith("Installing collected") and count:
                 say("  all packages are there; unpacking them ...")
+                count = 0
             elif count and time.monotonic() - told > _EVERY_SECONDS:
                 told = time.monotonic()
                 say(f"  {min(seen, count)} of {count} packages ...")

@@ -23,7 +23,8 @@ def documented() -> list[str]:
 
 def test_the_documented_user_can_do_everything(server: EmbeddedServer, client: Any, tmp_path: Path) -> None:
     with Stack(tmp_path, CONFIG) as stack:
-        stack.client.execute_command("ACL", "SETUSER", "tiercast", "on", ">a-password", *documented())
+        admin: Any = stack.client
+        admin.execute_command("ACL", "SETUSER", "tiercast", "on", ">a-password", *documented())
         stack.change_env(
             TIERCAST_REDIS_URL=f"redis://tiercast:a-password@127.0.0.1:{stack.server.port}/0",
             TIERCAST_BROKER_URL=server.url,
