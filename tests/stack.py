@@ -58,6 +58,10 @@ class Stack:
         (folder / "tiercast.toml").write_text(config)
         self._env = dict(env or {})
 
+    def change_env(self, **env: str) -> None:
+        """Give what is started from now on other variables."""
+        self._env |= env
+
     # --- processes
 
     @property

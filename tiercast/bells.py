@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
+from .broker_address import broker_config
 from .ledger import keys
 from .settings import Settings
 
@@ -35,8 +36,7 @@ Ring = Callable[[str], None]
 
 def celery_config(settings: Settings) -> dict[str, Any]:
     """What every Celery app of ours has in common."""
-    return {
-        "broker_url": settings.broker_url,
+    return broker_config(settings.broker_url) | {
         "task_default_queue": QUEUE,
         "task_serializer": "json",
         "result_serializer": "json",

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 import redis
 
 from .errors import TiercastError
-from .forsaken import end_process
+from .redis_address import RedisAddress
+from .up.stale import InheritedLock
 
 #: Seconds that a server may take to answer first; one with a large append-only file reads that before.
 _START = 60.0
+
+#: The longest path of a Unix socket, in bytes, that every system takes: Linux 107, macOS 103.
+_MAX_SOCKET_PATH = 103
 
 
 class EmbeddedError(TiercastError):
@@ -51,65 +57,87 @@ def free_port() -> int:
 
 
 class EmbeddedServer:
-    """A Valkey of our own, listening on loopback only, with its data in a folder.
+    """A Valkey of our own with its data in a folder, for clients of this machine.
 
     Args:
         folder: where its data and log lie; made if missing.
-        port: where it listens; by default one that is free.
+        port: where it listens on loopback; by default one that is free.
+        private: let nobody in but this user: it listens on a socket in the folder with mode 0600 or, where that path
+            is too long, on loopback with a password made at each start.
         settings: directives of valkey.conf.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None, **settings: str) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, private: bool = False, **settings: str) -> None:
         self.folder = folder.resolve()
-        self.port = port or free_port()
+        path = self.folder / "valkey.sock"
+        self._socket = path if private and len(bytes(path)) <= _MAX_SOCKET_PATH else None
+        self._password = secrets.token_urlsafe(32) if private and self._socket is None else None
+        self.port = 0 if self._socket else port or free_port()
         self._settings = {"appendonly": "yes", "appendfsync": "always", "save": "", **settings}
+        self._lock = InheritedLock(self.folder / "lock")
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        if self._socket is not None:
+            return f"unix://{quote(str(self._socket))}"
+        login = f":{self._password}@" if self._password else ""
+        return f"redis://{login}127.0.0.1:{self.port}/0"
 
     @property
     def log(self) -> Path:
         """The server's log file."""
         return self.folder / "valkey.log"
 
-    @property
-    def _pid_file(self) -> Path:
-        return self.folder / "valkey.pid"
-
     def command(self) -> list[str]:
-        """The command line that starts it."""
-        command = [find_server(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        """The command line that starts it; the rest of its settings comes by standard input."""
+        command = [find_server(), "-", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
         command += ["--logfile", str(self.log), "--maxmemory-policy", "noeviction", "--daemonize", "no"]
-        command += ["--pidfile", str(self._pid_file)]
+        if self._socket is not None:
+            command += ["--unixsocket", str(self._socket), "--unixsocketperm", "600"]
         for name, value in self._settings.items():
             command += [f"--{name.replace('_', '-')}", value]
         return command
 
     def start(self) -> None:
-        """Start it and wait until it answers.
+        """Start it and wait until it answers. A server that an earlier owner of the folder left behind is ended first.
 
         Raises:
             EmbeddedError: it ended or did not answer in time; the message ends with its log.
+            StaleError: the earlier server does not end: two must never write one append-only file.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._end_forsaken()
-        # A session of its own, so that a Ctrl-C for us reaches it only after those who still write to it.
-        self.process = subprocess.Popen(
-            self.command(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        # A server syncs its data before it ends, which takes long on a slow disk.
+        self._lock.take(patience=_START)
+        try:
+            # A session of its own, so that a Ctrl-C for us reaches it only after those who still write to it.
+            self.process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(self._lock.fd,),
+            )
+            self._lock.note(self.process.pid)
+            # No list of processes shows the password.
+            assert self.process.stdin is not None  # noqa: S101
+            with contextlib.suppress(BrokenPipeError), self.process.stdin as settings:
+                settings.write(f"requirepass {self._password}\n".encode() if self._password else b"\n")
+        finally:
+            # From here on the server alone holds the lock.
+            self._lock.release()
         self.wait()
+
+    def status(self) -> int | None:
+        """The status that it ended with by itself; None while it runs or is not to."""
+        return None if self.process is None else self.process.poll()
 
     def wait(self) -> None:
         """Wait until it answers and has read its data."""
         deadline = time.monotonic() + _START
-        client = redis.Redis(port=self.port, socket_timeout=1)
+        client = redis.Redis(**RedisAddress.read(self.url).client_options(), socket_timeout=1)
         with contextlib.closing(client):
             while time.monotonic() < deadline:
                 if self.process is not None and self.process.poll() is not None:
@@ -118,7 +146,7 @@ class EmbeddedServer:
                     client.ping()
                     return
                 time.sleep(0.02)
-        raise EmbeddedError(f"The embedded server did not start on port {self.port}.\n{self._log_end()}")
+        raise EmbeddedError(f"The embedded server did not start in {self.folder}.\n{self._log_end()}")
 
     def stop(self, timeout: float = 10.0) -> None:
         """Stop it as it stops for SIGTERM: its data is synced."""
@@ -147,13 +175,6 @@ class EmbeddedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    def _end_forsaken(self) -> None:
-        """End a server that an earlier owner of this folder left behind: two must never write one append-only file."""
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self._pid_file.read_text())
-            if not end_process(pid, "valkey-server", "redis-server", timeout=_START):
-                raise EmbeddedError(f"Process {pid}, a server that still runs on {self.folder}, does not stop.")
 
     def _log_end(self) -> str:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from .settings import Settings
+from .settings import Settings, unknown_variables
 
 #: Loggers of libraries that speak of every call, with addresses that may hold personal data.
 _QUIET = ("httpx", "httpcore", "kombu", "amqp", "redis", "mail", "asyncio")
@@ -55,6 +55,8 @@ def set_up_logs(settings: Settings, *, process: str) -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     sys.excepthook = _uncaught
+    for text in unknown_variables():
+        structlog.get_logger().warning("settings.unknown", reason=text)
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 

@@ -6,6 +6,7 @@ Two variables are validated here and read by the kind `email` itself, since they
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -14,13 +15,47 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from .broker_address import broker_config
 from .errors import SettingsError
+from .redis_address import AddressError, RedisAddress, is_redis, with_ca
 
 #: The source that `TIERCAST_WEBHOOK_SECRETS` belongs to.
 DEFAULT_SOURCE = "voucherify"
 
+#: Every variable of ours; docs/configuration.md has the table.
+VARIABLES = frozenset(
+    {
+        "TIERCAST_ALLOWED_SENDERS",
+        "TIERCAST_BROKER_URL",
+        "TIERCAST_CONFIG",
+        "TIERCAST_DATA",
+        "TIERCAST_DEMO_DIR",
+        "TIERCAST_DURABILITY",
+        "TIERCAST_EMAIL_FROM",
+        "TIERCAST_EMAIL_SERVER",
+        "TIERCAST_EXTRA_HEADER",
+        "TIERCAST_HASH_KEY",
+        "TIERCAST_KEEP_DAYS",
+        "TIERCAST_KEEP_DEAD_DAYS",
+        "TIERCAST_LEASE",
+        "TIERCAST_LOG_FORMAT",
+        "TIERCAST_LOG_LEVEL",
+        "TIERCAST_MAX_BODY",
+        "TIERCAST_MAX_OWED",
+        "TIERCAST_MEMORY_SHARE",
+        "TIERCAST_PREFIX",
+        "TIERCAST_REDIS_CA",
+        "TIERCAST_REDIS_URL",
+        "TIERCAST_SPOOL_DIR",
+        "TIERCAST_SPOOL_MAX",
+        "TIERCAST_TRUSTED_PROXIES",
+        "TIERCAST_URL",
+        "TIERCAST_WEBHOOK_SECRETS",
+    }
+)
+
 _DURABILITY = "written|fsync|replica:[1-9][0-9]?"
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_CA = "TIERCAST_REDIS_CA"
 _REDIS_EXAMPLE = "Example: redis://:password@redis.internal:6379/0"
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -75,7 +110,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         SettingsError: a value cannot be used; the message names the variable and what was expected.
     """
     env = os.environ if environ is None else environ
-    redis_url = _url(env, "TIERCAST_REDIS_URL", "redis://127.0.0.1:6379/0")
+    redis_url = _ledger(env)
+    _check_ca(env)
     _check_email(env)
     return Settings(
         config=_folder(env, "TIERCAST_CONFIG") or Path("tiercast.toml"),
@@ -103,6 +139,21 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             env, "TIERCAST_LOG_LEVEL", "info", "debug|info|warning|error", "debug, info, warning or error"
         ),
     )
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """One sentence for each variable that begins like ours and is none of ours, with the nearest that is.
+
+    A variable that the configuration names (`env:TIERCAST_...`) is meant; callers that know it leave it out.
+    """
+    env = os.environ if environ is None else environ
+    found = sorted(name for name in env if name.startswith("TIERCAST_") and name not in VARIABLES)
+    return [f"{name} is no variable of Tiercast, so it changes nothing.{_nearest_variable(name)}" for name in found]
+
+
+def _nearest_variable(name: str) -> str:
+    near = difflib.get_close_matches(name.removeprefix("TIERCAST_"), [one[9:] for one in sorted(VARIABLES)], n=1)
+    return f" Did you mean TIERCAST_{near[0]}?" if near else ""
 
 
 def _text(env: Mapping[str, str], name: str) -> str:
@@ -139,21 +190,21 @@ def _number(
     return value
 
 
-def _url(env: Mapping[str, str], name: str, default: str) -> str:
-    """The address of a Redis. No message repeats it: it may hold a password."""
-    value = _text(env, name) or default
+def _ledger(env: Mapping[str, str]) -> str:
+    """The address of the ledger. No message repeats it: it may hold a password."""
+    return _redis(env, "TIERCAST_REDIS_URL", _text(env, "TIERCAST_REDIS_URL") or "redis://127.0.0.1:6379/0")
+
+
+def _redis(env: Mapping[str, str], name: str, value: str) -> str:
     try:
-        parts = urlsplit(value)
-        port = parts.port if parts.scheme in _REDIS_SCHEMES else None
-    except ValueError:
-        raise SettingsError(f"{name} has no usable host and port. {_REDIS_EXAMPLE}") from None
-    if parts.scheme not in _REDIS_SCHEMES:
-        raise SettingsError(f"{name} does not start with redis://, rediss:// or unix://. {_REDIS_EXAMPLE}")
-    if port == 0 or (parts.scheme == "unix" and not parts.path.strip("/")):
-        raise SettingsError(f"{name} has no usable {'path' if parts.scheme == 'unix' else 'port'}. {_REDIS_EXAMPLE}")
-    # redis-py takes database 0 where it cannot read the number.
-    if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
-        raise SettingsError(f"{name} does not end with the number of a database. {_REDIS_EXAMPLE}")
+        authority = _text(env, _CA)
+        if authority and urlsplit(value).scheme == "rediss":
+            value = with_ca(value, authority)
+        address = RedisAddress.read(value)
+        if address.tls is not None:
+            address.tls.check_files()
+    except AddressError as error:
+        raise SettingsError(f"{name} {error}. {_REDIS_EXAMPLE}") from None
     return value
 
 
@@ -165,7 +216,22 @@ def _broker(env: Mapping[str, str]) -> str:
             "TIERCAST_BROKER_URL does not start with a scheme such as redis:// or amqp://. "
             "Example: amqp://user:password@rabbitmq.internal:5672//"
         )
+    if not value:
+        return ""
+    if is_redis(value):
+        return _redis(env, "TIERCAST_BROKER_URL", value)
+    try:
+        broker_config(value)
+    except AddressError as error:
+        raise SettingsError(f"TIERCAST_BROKER_URL {error}.") from None
     return value
+
+
+def _check_ca(env: Mapping[str, str]) -> None:
+    """A CA for addresses that use no TLS means that somebody believes they do."""
+    named = [_text(env, name) for name in ("TIERCAST_REDIS_URL", "TIERCAST_BROKER_URL")]
+    if _text(env, _CA) and any(named) and not any(value.startswith("rediss:") for value in named):
+        raise SettingsError(f"{_CA} is set, but no address starts with rediss://, so that nothing would use TLS.")
 
 
 def _folder(env: Mapping[str, str], name: str) -> Path | None:

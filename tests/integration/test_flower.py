@@ -17,21 +17,21 @@ from worker.celery import app
 
 def test_flower_shows_tasks_by_name_with_results(tmp_path: Path) -> None:
     port = free_port()
-    with Works(tmp_path, {"welcome-email": ("Scripted", "")}, env={"FLOWER_BASIC_AUTH": "eve:tea"}) as works:
-        works.start("flower", "celery", "-A", "worker", "flower", "--address=127.0.0.1", f"--port={port}")
+    with Works(tmp_path, {"welcome-email": ("Scripted", "")}, env={"FLOWER_BASIC_AUTH": "eve:tea,wörm"}) as works:
+        works.start("flower", "tiercast.flower", "--address=127.0.0.1", f"--port={port}")
 
         def ask(auth: tuple[str, str] | None) -> httpx.Response | None:
             with contextlib.suppress(httpx.HTTPError):
                 return httpx.get(f"http://127.0.0.1:{port}/api/tasks", auth=auth, trust_env=False)
             return None
 
-        wait_for(lambda: ask(("eve", "tea")), seconds=60)
+        wait_for(lambda: ask(("eve", "tea,wörm")), seconds=60)
         works.begin()
         works.feed(*["done"] * 7)
         works.wait_until(done=7)
 
         def tasks() -> list[dict[str, Any]]:
-            answer = ask(("eve", "tea"))
+            answer = ask(("eve", "tea,wörm"))
             found = [] if answer is None else list(answer.json().values())
             done = [task for task in found if task["state"] == "SUCCESS"]
             return done if {"process:voucherify", "perform:welcome-email"} <= {task["name"] for task in done} else []
@@ -44,4 +44,12 @@ def test_flower_shows_tasks_by_name_with_results(tmp_path: Path) -> None:
         refused = ask(None)
         assert refused is not None
         assert refused.status_code == 401
+        for path, auth, status in (
+            ("metrics", None, 401),
+            ("metrics", ("eve", "tea,wörm"), 200),
+            ("workers", ("eve", "tea"), 401),
+            ("healthcheck", None, 200),
+        ):
+            url = f"http://127.0.0.1:{port}/{path}"
+            assert httpx.get(url, auth=auth, trust_env=False).status_code == status
     assert app.conf.result_backend is None

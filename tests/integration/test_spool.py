@@ -415,7 +415,7 @@ def test_readyz_sees_when_the_ledger_stops_syncing(own: EmbeddedServer, tmp_path
 #: same server.
 ACL = (
     "resetkeys ~t:* resetchannels -@all +@read +@write +@scripting +@connection -@dangerous "
-    "+time +wait +info +role +config|get +bgrewriteaof"
+    "+multi +exec +discard +time +wait +info +role +config|get +bgrewriteaof"
 )
 
 

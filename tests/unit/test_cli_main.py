@@ -19,7 +19,7 @@ from tiercast.cli.group import LazyGroup
 from tiercast.cli.output import Column, cut, list_as_json, plain, table
 from tiercast.cli.times import Moment, iso, span
 from tiercast.errors import TiercastError
-from tiercast.local import environment, local_environment
+from tiercast.up.environment import environment, local_environment
 
 
 def every_command(command: click.Command = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers.certificate import make_certificate
 from tiercast.errors import SettingsError
 from tiercast.settings import Settings, load_settings
 
@@ -54,7 +55,7 @@ def assert_same(one: Settings, other: Settings) -> None:
         ("TIERCAST_CONFIG", "tiercast.toml", "config_named", True),
         ("TIERCAST_REDIS_URL", " rediss://:pw@ledger:6380/2 ", "redis_url", "rediss://:pw@ledger:6380/2"),
         ("TIERCAST_REDIS_URL", "redis://ledger", "broker_url", "redis://ledger"),
-        ("TIERCAST_REDIS_URL", "redis://ledger/?protocol=3", "redis_url", "redis://ledger/?protocol=3"),
+        ("TIERCAST_BROKER_URL", "unix:///run/redis.sock", "broker_url", "unix:///run/redis.sock"),
         ("TIERCAST_REDIS_URL", "unix:///run/redis.sock?db=3", "redis_url", "unix:///run/redis.sock?db=3"),
         ("TIERCAST_REDIS_URL", "redis://[::1]:6379/0", "redis_url", "redis://[::1]:6379/0"),
         ("TIERCAST_BROKER_URL", "amqp://u:p@rabbit//", "broker_url", "amqp://u:p@rabbit//"),
@@ -88,6 +89,11 @@ REFUSED = [
     ("TIERCAST_REDIS_URL", "redis://[::1/0", "no usable host and port"),
     ("TIERCAST_REDIS_URL", "redis://ledger/first", "does not end with the number of a database"),
     ("TIERCAST_REDIS_URL", "unix://", "no usable path"),
+    ("TIERCAST_REDIS_URL", "redis://ledger?socket_timeout=3", "has the option 'socket_timeout', which Tiercast does"),
+    ("TIERCAST_REDIS_URL", "rediss://ledger?ssl_ca_certs=/none.pem", "names /none.pem as ssl_ca_certs, which cannot"),
+    ("TIERCAST_BROKER_URL", "redis://ledger?socket_timeout=3", "has the option 'socket_timeout', which Tiercast does"),
+    ("TIERCAST_BROKER_URL", "redis://ledger/first", "does not end with the number of a database"),
+    ("TIERCAST_BROKER_URL", "amqps://rabbit//?ssl_ca_certs=/none.pem", "names /none.pem as ssl_ca_certs, which cannot"),
     ("TIERCAST_BROKER_URL", "rabbit:5672", "does not start with a scheme such as redis:// or amqp://"),
     ("TIERCAST_PREFIX", "a b", "expected letters, digits and"),
     ("TIERCAST_PREFIX", "x" * 65, "expected letters, digits and"),
@@ -123,7 +129,7 @@ def test_a_value_that_cannot_be_used_names_its_variable(name: str, text: str, ex
     assert message.startswith(f"{name} ")
     assert expected in message
     assert "\n" not in message
-    assert len(message) < 250
+    assert len(message) < 300
 
 
 #: Every variable; the two defaults of the kind `email` are validated here too, and read by the kind.
@@ -152,6 +158,20 @@ def test_mail_servers_that_can_be_used(text: str) -> None:
 )
 def test_messages_repeat_nothing_secret(environ: dict[str, str]) -> None:
     assert "hunter-two" not in refusal(**environ)
+
+
+def test_a_ca_for_all_addresses_with_tls(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path)
+    environ = {"TIERCAST_REDIS_URL": "rediss://ledger/1", "TIERCAST_REDIS_CA": str(made.path)}
+    settings = load_settings(environ)
+    assert settings.redis_url == settings.broker_url == f"rediss://ledger/1?ssl_ca_certs={made.path}"
+    assert load_settings(environ | {"TIERCAST_BROKER_URL": "amqp://rabbit//"}).broker_url == "amqp://rabbit//"
+
+    missing = refusal(**environ | {"TIERCAST_REDIS_CA": "/none.pem"})
+    assert "names /none.pem" in missing
+
+    plain = refusal(TIERCAST_REDIS_URL="redis://ledger/1", TIERCAST_REDIS_CA=str(made.path))
+    assert plain.startswith("TIERCAST_REDIS_CA is set, but no address starts with rediss://")
 
 
 def test_a_long_value_is_cut_in_its_message() -> None:

@@ -9,6 +9,7 @@ from .group import Lazy, LazyGroup
 
 COMMANDS = {
     "up": Lazy("tiercast.up.command:up", "Run everything on this machine."),
+    "init": Lazy("tiercast.cli.init:init", "Write a configuration to start from."),
     "trigger": Lazy("tiercast.cli.trigger:trigger", "Post signed sample events."),
     "check": Lazy("tiercast.cli.check:check", "Say what is wrong with the set-up."),
     "verify": Lazy("tiercast.cli.verify:verify", "Say whether and why a signature matches."),

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from ..errors import ConfigError, LedgerUnavailable
-from ..local import environment
+from ..up.environment import environment
 
 if TYPE_CHECKING:
     from ..config.model import Config, Source

@@ -96,7 +96,8 @@ def resolve_secret(value: object, *, base: Path | None) -> str:
         return found
     path = (base or Path()) / name
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        # Windows' editors put a byte order mark before the text.
+        text = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the file {path} cannot be read: {getattr(error, 'strerror', None) or 'no UTF-8'}") from None
     if not text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -24,6 +25,9 @@ from .wording import expected, inner_field, is_standard, key_of, messages_of, mi
 _RATE = re.compile(r"([1-9][0-9]{0,8})/((?=[0-9.]*[1-9])[0-9]{1,6}(?:\.[0-9]{1,3})?)?(s|sec|min|m|h|d)")
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _RATE_EXPECTED = "expected calls and a time, such as 100/10s, 2000/min or 100/h"
+
+#: A plain option that comes from the environment.
+_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
 
 #: A round of a replay is written like this behind a job's key, so no action may be called so.
 _ROUND = re.compile(r"r[0-9]+")
@@ -258,6 +262,13 @@ def _options(document: Document, key: str, cls: type[Action], found: dict[str, A
                 good[name] = read_text(value, base=base)
             except ValueError as error:
                 document.fault(f"{key}.{name}", str(error))
+                del good[name]
+        elif isinstance(keys.get(name), fields.String) and isinstance(value, str) and _REFERENCE.fullmatch(value):
+            # An address that differs between staging and production, say. It is no secret, so it may be shown.
+            if text := os.environ.get(value.removeprefix("env:"), "").strip():
+                good[name] = text
+            else:
+                document.fault(f"{key}.{name}", f"the environment variable {value.removeprefix('env:')} is not set")
                 del good[name]
     hidden = set(found) - set(good)
     try:

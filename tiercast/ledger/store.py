@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
+from ..redis_address import RedisAddress
 from . import keys, rows, scripts
 from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted, Turn
 from .rewriting import look_after_files
@@ -36,8 +37,8 @@ def connect(url: str, *, timeout: float, connections: int = 64) -> redis.Redis:
 
     `timeout` is seconds, for connecting and for each answer.
     """
-    return redis.Redis.from_url(
-        url,
+    return redis.Redis(
+        **RedisAddress.read(url).client_options(),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         retry=Retry(NoBackoff(), 0),

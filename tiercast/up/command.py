@@ -18,15 +18,17 @@ from .. import __version__
 from ..bells import QUEUE
 from ..config import load_config, load_sources
 from ..config.model import Config
-from ..embedded import EmbeddedServer
+from ..embedded import EmbeddedError, EmbeddedServer
 from ..errors import ConfigError, TiercastError
 from ..ledger import open_ledger, prepare
+from ..ledger.following import Follower
 from ..ledger.reading import Reader
-from ..settings import DEFAULT_SOURCE, Settings, load_settings
-from .folder import Folder
+from ..settings import DEFAULT_SOURCE, Settings, load_settings, unknown_variables
+from .folder import Folder, FolderError, is_full
 from .narrator import Narrator
-from .processes import Processes, commands
 from .sample import is_ready, send_sample
+from .supervisor import Ending, Signals, Stopped, Supervisor, commands
+from .terminal import say
 
 #: Seconds that the receiver may take to be ready, and the sample to be done.
 _PATIENCE = 60.0
@@ -38,9 +40,7 @@ class PortError(TiercastError):
 
 @click.command(name="up", short_help="Run everything on this machine.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="Where webhooks come in.")
-@click.option(
-    "--console-port", default=8081, show_default=True, type=click.IntRange(1, 65535), help="Where the console listens."
-)
+@click.option("--console-port", type=click.IntRange(1, 65535), hidden=True, help="Where the console listens.")
 @click.option(
     "--data",
     default=".tiercast",
@@ -54,62 +54,87 @@ class PortError(TiercastError):
     help="Configuration file. By default tiercast.toml here, else a demo.",
 )
 @click.option("--no-sample", is_flag=True, help="Send no sample event (only the demo does).")
-def up(port: int, console_port: int, data: Path, config: Path | None, no_sample: bool) -> None:
+def up(port: int, console_port: int | None, data: Path, config: Path | None, no_sample: bool) -> None:
     """Run everything on this machine: ledger, receiver, workers.
 
     Without a configuration file it runs a demo whose actions need no account:
     mail goes into a folder, and a line into the log. Ctrl-C stops it all; what
-    it had is there again at the next start.
+    it had is there again at the next start. The ledger lets nobody in but you.
 
     \b
     Examples:
       tiercast up
       tiercast up --port 9090 --config tiercast.toml
     """
-    del console_port  # The console is not part of this version; the flag is fixed for those who script it.
+    if console_port is not None:
+        say("Note: this version has no console, so nothing listens on --console-port.", err=True)
+    for text in unknown_variables():
+        say(f"Note: {text}", err=True)
     if config is not None and not config.is_file():
         raise ConfigError(f"There is no configuration file {config}. Name one that exists, or leave --config out.")
-    _check_port(port)
+    # What the processes write is for this user only, wherever it lies.
+    os.umask(0o077)
+    folder = Folder(data)
+    with Signals() as signals:
+        try:
+            status = _up(folder, config, signals, port=port, sample=not no_sample)
+        except Stopped:
+            say("\nStopped before everything ran.")
+            status = 0
+        except (OSError, EmbeddedError) as error:
+            if is_full(error) or (isinstance(error, EmbeddedError) and folder.is_full()):
+                raise FolderError(folder.full()) from None
+            raise
+    sys.exit(status)
+
+
+def _up(folder: Folder, config: Path | None, signals: Signals, *, port: int, sample: bool) -> int:
     with ExitStack() as stack:
-        folder = Folder(data)
         stack.enter_context(folder.locked())
+        # What a killed start left behind, and ended now, may have held the port.
+        _check_port(port)
         env = _environment(folder, config)
         settings = load_settings(env)
         loaded = load_config(settings)
+        server = None
         if not os.environ.get("TIERCAST_REDIS_URL"):
-            click.echo("Starting ...")
-            server = stack.enter_context(EmbeddedServer(folder.path / "ledger"))
+            say("Starting ...")
+            server = stack.enter_context(EmbeddedServer(folder.path / "ledger", private=True))
             env |= {"TIERCAST_REDIS_URL": server.url}
             settings = load_settings(env)
         ledger = open_ledger(settings, role="operator")
         stack.callback(ledger.client.close)
-        narrator = Narrator(Reader(ledger, prepare(ledger, settings)), home=Path.cwd())
+        narrator = Narrator(Follower(ledger, Reader(ledger, prepare(ledger, settings))), home=Path.cwd())
         stack.callback(narrator.stop)
         stack.enter_context(folder.environment(_shown(env) | {"TIERCAST_URL": f"http://127.0.0.1:{port}"}))
-        status = _run(folder, env, loaded, narrator, port=port, sample=loaded.path is None and not no_sample)
-    sys.exit(status)
+        supervisor = Supervisor(folder, os.environ | env, narrator.heard, server=server)
+        guide = _guide(folder, loaded, narrator, port=port, sample=sample and loaded.path is None)
+        threading.Thread(target=guide.run, name="guide", daemon=True).start()
+        queues = sorted({QUEUE, *(spec.queue for spec in loaded.actions.values() if spec.queue)})
+        ending = supervisor.run(commands(port=port, queues=queues, concurrency=max(2, os.cpu_count() or 2)), signals)
+        guide.stop()
+        narrator.stop()
+        return _conclude(folder, ending)
 
 
-def _run(folder: Folder, env: dict[str, str], config: Config, narrator: Narrator, *, port: int, sample: bool) -> int:
-    queues = sorted({QUEUE, *(spec.queue for spec in config.actions.values() if spec.queue)})
-    processes = Processes(folder, os.environ | env, narrator.heard)
-    for name, command in commands(port=port, queues=queues, concurrency=max(2, os.cpu_count() or 2)).items():
-        processes.add(name, command)
+def _guide(folder: Folder, config: Config, narrator: Narrator, *, port: int, sample: bool) -> _Guide:
     source = DEFAULT_SOURCE if DEFAULT_SOURCE in config.sources else next(iter(config.sources))
     url = f"http://127.0.0.1:{port}/webhooks/{source}"
-    guide = _Guide(folder, config, narrator, url=url, secret=config.sources[source].secrets[0], sample=sample)
-    # honcho forks its processes when it starts, and a fork must find no other thread: the guide starts a bit later.
-    threading.Timer(0.5, guide.run).start()
-    status = processes.run()
-    guide.stop()
-    narrator.stop()
-    if status in (130, 143):
-        click.echo("\nStopped. Your data is kept in " + _relative(folder.path) + ".")
+    return _Guide(folder, config, narrator, url=url, secret=config.sources[source].secrets[0], sample=sample)
+
+
+def _conclude(folder: Folder, ending: Ending) -> int:
+    """Say why everything was stopped; returns the exit status."""
+    if ending.full:
+        say(f"\n{folder.full()}", err=True)
+        return 1
+    if ending.process is None:
+        say("\nStopped. Your data is kept in " + _relative(folder.path) + ".")
         return 0
-    click.echo(f"\nA process ended with status {status}; everything was stopped. Its last lines:", err=True)
-    for name in ("web", "worker"):
-        for line in _tail(folder.log(name)):
-            click.echo(f"  {name}: {line}", err=True)
+    say(f"\nThe process {ending.process} ended with status {ending.status}; everything was stopped.", err=True)
+    logs = {"ledger": folder.path / "ledger" / "valkey.log"}
+    for line in _tail(logs.get(ending.process) or folder.log(ending.process)):
+        say(f"  {ending.process}: {line}", err=True)
     return 1
 
 
@@ -135,7 +160,7 @@ class _Guide:
             if self._stopped.wait(0.1):
                 return
             if time.monotonic() > deadline:
-                click.echo(f"The receiver is not ready yet; see {_relative(self._folder.log('web'))}.", err=True)
+                say(f"The receiver is not ready yet; see {_relative(self._folder.log('web'))}.", err=True)
                 deadline += _PATIENCE
         self._introduce()
         self._narrator.start()
@@ -144,38 +169,38 @@ class _Guide:
                 self._send("A sample event, signed, goes in by the front door:")
                 self._send("A second one, whose customer has no email:", email=None)
             except httpx.HTTPError as error:
-                click.echo(f"The sample was not accepted: {error}", err=True)
+                say(f"The sample was not accepted: {error}", err=True)
         if not self._stopped.is_set():
             self._conclude()
 
     def _introduce(self) -> None:
         config = self._config.path or "the built-in demo (mail into a folder, a line in the log)"
-        click.echo(f"Tiercast {__version__} is up.")
-        click.echo(f"  webhooks   {self._url}")
-        click.echo(f"  secret     {_relative(self._folder.path / 'webhook-secret')}")
-        click.echo(f"  data       {_relative(self._folder.path)}")
-        click.echo(f"  actions    {config}")
-        click.echo()
+        say(f"Tiercast {__version__} is up.")
+        say(f"  webhooks   {self._url}")
+        say(f"  secret     {_relative(self._folder.path / 'webhook-secret')}")
+        say(f"  data       {_relative(self._folder.path)}")
+        say(f"  actions    {config}")
+        say()
 
     def _send(self, title: str, **changes: None) -> None:
-        click.echo(title)
+        say(title)
         sent = send_sample(self._url, self._secret, **changes)
-        click.echo(f"          202, stored after {sent.ms:.0f} ms as {sent.delivery}")
+        say(f"          202, stored after {sent.ms:.0f} ms as {sent.delivery}")
         told = self._narrator.told(sent.delivery)
         deadline = time.monotonic() + _PATIENCE
         while not told.wait(0.2) and not self._stopped.is_set() and time.monotonic() < deadline:
             pass
-        click.echo()
+        say()
 
     def _conclude(self) -> None:
-        click.echo("It stays up, and says what comes in. In another terminal, try:")
+        say("It stays up, and says what comes in. In another terminal, try:")
         command = _command()
-        click.echo(f"  {command} trigger --email you@example.com")
-        click.echo(f"  {command} jobs list")
+        say(f"  {command} trigger --email you@example.com")
+        say(f"  {command} jobs list")
         if self._config.path is None:
-            click.echo("For rules of your own, write a tiercast.toml and start again; see tiercast.example.toml.")
-        click.echo("Ctrl-C stops everything.")
-        click.echo()
+            say("For rules of your own, write a configuration with `tiercast init` and start again.")
+        say("Ctrl-C stops everything.")
+        say()
 
 
 def _environment(folder: Folder, config: Path | None) -> dict[str, str]:

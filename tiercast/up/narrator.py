@@ -13,14 +13,20 @@ import click
 import redis
 
 from ..errors import TiercastError
+from ..ledger.following import Follower
 from ..ledger.model import DeliveryInfo, DeliveryState, JobInfo, JobState
-from ..ledger.reading import Filter, Reader
+from .terminal import say as say_on_terminal
 
-#: Seconds between two looks into the ledger.
+#: Seconds between two looks into the ledger, and how many times as long as a look itself takes: with hundreds that
+#: wait, following costs a twentieth of a processor at most.
 _LOOK = 0.2
+_LOOK_FACTOR = 20
 
 #: Seconds after which a job that is still owed gets a line of its own.
 _SLOW = 2.0
+
+#: The most queued deliveries that get a line each.
+_MAX_SLOW_LINES = 5
 
 #: The most deliveries that are followed to their end at once.
 _FOLLOWED = 2000
@@ -40,13 +46,15 @@ class _Followed:
 class Narrator:
     """Follows the ledger from now on."""
 
-    def __init__(self, reader: Reader, *, home: Path, say: Callable[[str], None] = click.echo) -> None:
-        self._reader = reader
+    def __init__(self, follower: Follower, *, home: Path, say: Callable[[str], None] = say_on_terminal) -> None:
+        self._follower = follower
         self._home = home
         self._say = say
-        self._since = reader.now_ms()
+        self._since = follower.now_ms()
         self._seen: set[str] = set()
         self._followed: dict[str, _Followed] = {}
+        #: What was read of followed deliveries: it does not change while their jobs wait.
+        self._read: dict[str, DeliveryInfo] = {}
         self._told: dict[str, threading.Event] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -75,7 +83,9 @@ class Narrator:
     def run(self) -> None:
         """Follow until stopped."""
         away = False
-        while not self._stop.wait(_LOOK):
+        pause = _LOOK
+        while not self._stop.wait(pause):
+            began = time.monotonic()
             try:
                 self.look()
                 away = False
@@ -83,6 +93,7 @@ class Narrator:
                 if not away and not self._stop.is_set():
                     self._say(f"{_now()}  cannot look into the ledger ({type(error).__name__})")
                 away = True
+            pause = max(_LOOK, min(_LOOK_FACTOR * (time.monotonic() - began), 10.0))
 
     def stop(self) -> None:
         """Say nothing more; the ledger may be closed after that."""
@@ -91,38 +102,50 @@ class Narrator:
             self._thread.join(5)
 
     def look(self) -> None:
-        """Tell what is new."""
-        newest = self._since
-        for info in self._reader.deliveries(Filter(since_ms=self._since, limit=_FOLLOWED)):
-            newest = max(newest, info.received_ms)
-            if info.id not in self._seen and len(self._followed) < _FOLLOWED:
-                self._seen.add(info.id)
-                self._followed[info.id] = _Followed(time.monotonic())
+        """Say what is new."""
+        new = self._follower.arrived(self._since, _FOLLOWED)
+        for delivery in new:
+            if delivery not in self._seen and len(self._followed) < _FOLLOWED:
+                self._seen.add(delivery)
+                self._followed[delivery] = _Followed(time.monotonic())
+        newest = max((int(one[:8] + one[9:13], 16) for one in new), default=0)
         self._since = max(self._since, newest - 2000)
-        for delivery in sorted(self._followed):
-            self._tell(delivery)
+        unread = [delivery for delivery in self._followed if delivery not in self._read]
+        self._read |= self._follower.read(unread)
+        jobs = self._follower.jobs(self._read.values())
+        for delivery in sorted(self._read):
+            self._tell(self._read[delivery], jobs.get(delivery, []))
+        self._tell_queued(
+            [delivery for delivery in unread if delivery not in self._read and delivery in self._followed]
+        )
         if len(self._seen) > 20 * _FOLLOWED:
             self._seen = set(self._followed)
 
-    def _tell(self, delivery: str) -> None:
-        info = self._reader.delivery(delivery)
-        followed = self._followed[delivery]
-        if info is None:
+    def _tell_queued(self, deliveries: list[str]) -> None:
+        for delivery in self._follower.gone(deliveries):
             self._end(delivery)
-            return
-        if info.state is DeliveryState.QUEUED:
-            if not followed.slow_told and time.monotonic() - followed.since > _SLOW:
-                followed.slow_told = True
+        slow = [one for one in deliveries if one in self._followed and self._is_slow(self._followed[one])]
+        for delivery in slow:
+            self._followed[delivery].slow_told = True
+        if len(slow) > _MAX_SLOW_LINES:
+            self._say(f"{_now()}  {len(slow)} deliveries are queued; no worker has taken them yet")
+        else:
+            for delivery in slow:
                 self._say(f"{_now()}  {delivery} is queued; no worker has taken it yet")
-            return
-        jobs = self._reader.jobs_of(info)
+
+    @staticmethod
+    def _is_slow(followed: _Followed) -> bool:
+        return not followed.slow_told and time.monotonic() - followed.since > _SLOW
+
+    def _tell(self, info: DeliveryInfo, jobs: list[JobInfo]) -> None:
+        followed = self._followed[info.id]
         waiting = [job for job in jobs if job.state not in _FINAL]
         if not waiting:
             self._head(info, followed)
             for job in jobs:
                 self._say(f"          {self.line(job)}")
-            self._end(delivery)
-        elif not followed.slow_told and time.monotonic() - followed.since > _SLOW:
+            self._end(info.id)
+        elif self._is_slow(followed):
             followed.slow_told = True
             self._head(info, followed)
             for job in waiting:
@@ -137,6 +160,7 @@ class Narrator:
 
     def _end(self, delivery: str) -> None:
         del self._followed[delivery]
+        self._read.pop(delivery, None)
         self.told(delivery).set()
 
     def line(self, job: JobInfo) -> str:
