@@ -58,7 +58,7 @@ def environ(server: EmbeddedServer, client: redis.Redis, tmp_path: Path) -> dict
         "TIERCAST_DATA": str(tmp_path / "none"),
         "TIERCAST_CONFIG": str(tmp_path / "tiercast.toml"),
         "TIERCAST_WEBHOOK_SECRETS": "",
-        "SHOP_SECRET": "shop-secret",
+        "SHOP_SECRET": "shop-secret-of-tests",
     }
 
 
@@ -181,7 +181,7 @@ class TestTrigger:
         run("trigger", "--yes")
 
     def test_a_wrong_secret_is_told(self, run: Run, opened: Ledger) -> None:
-        result = run("trigger", "--yes", status=1, env={"SHOP_SECRET": "another"})
+        result = run("trigger", "--yes", status=1, env={"SHOP_SECRET": "another-secret-of-tests"})
         assert "1 not accepted: 401" in result.stderr
         assert "TIERCAST_WEBHOOK_SECRETS" in result.stderr
         assert stored(opened) == []

@@ -92,7 +92,7 @@ class Works:
 def works(
     tmp_path: Path, server: EmbeddedServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Works]:
-    monkeypatch.setenv("TIERCAST_TEST_SECRET", "s")
+    monkeypatch.setenv("TIERCAST_TEST_SECRET", "a-secret-of-tests")
     works = Works(tmp_path, server.url)
     yield works
     wait_for(lambda: not any(desk._running for desk in works.runtime.desks.values()))

@@ -8,6 +8,7 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     environment names none), hash_check (proof that all processes use one key),
                                     room (cache of the last look at the server's memory), waited (written before
                                     each WAIT for replicas)
+    probe                   string  written to find out whether the server takes writes; expires after a minute
     lanes                   set     names of all lanes that ever held work
     lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused, cap (the most held),
                                     ticket ("<when> <bells since>", last rung for or drained), help (until when no

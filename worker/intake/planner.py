@@ -13,6 +13,7 @@ from tiercast.event import Event, customer_ids
 from tiercast.ids import received_ms
 from tiercast.ledger import Digests
 from tiercast.ledger.model import DeliveryState, HeldDelivery, Plan, PlannedJob
+from tiercast.oversized import Oversized
 
 from .reader import Preview, Unreadable, read
 
@@ -39,6 +40,8 @@ class Planner:
 
     def _plan(self, held: HeldDelivery) -> Plan:
         source = self._source
+        if oversized := Oversized.from_body(held.body):
+            return self._settled(held, DeliveryState.QUARANTINED, oversized.reason)
         reading = read(
             held.body,
             source=source.name,

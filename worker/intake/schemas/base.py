@@ -19,6 +19,7 @@ class Tolerant(Schema):
         super().__init__()
         self._whole = Part(self)
 
+    # fast path: marshmallow's own loading takes twice as long.
     def load(self, data: Any) -> Any:  # type: ignore[override]
         """Check an object, as a part of another is checked: marshmallow's own loading takes twice as long.
 
