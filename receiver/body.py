@@ -105,7 +105,12 @@ def read_body(
     if length > keep:
         return _pieces(environ["wsgi.input"], length, exact=True)
     if length <= PIECE_BYTES:
-        return b"".join(_pieces(environ["wsgi.input"], length, exact=True))
+        stream = environ["wsgi.input"]
+        body = READS.read(stream, length)
+        if len(body) == length:
+            return body
+        # A single read may give less than was asked for.
+        return body + b"".join(_pieces(stream, length - len(body), exact=True))
     if take is not None:
         take(length)
     return b"".join(_pieces(environ["wsgi.input"], length, exact=True))

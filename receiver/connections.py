@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
 import structlog
 
@@ -68,6 +69,16 @@ class Reads:
 
     def __init__(self) -> None:
         self._started: dict[int, float] = {}
+
+    def read(self, stream: Any, size: int) -> bytes:
+        """Read a body that is one piece, which nearly all are."""
+        thread = threading.get_ident()
+        self._started[thread] = time.monotonic()
+        try:
+            piece: bytes = stream.read(size)
+            return piece
+        finally:
+            del self._started[thread]
 
     @contextmanager
     def since(self, started: float) -> Iterator[None]:

@@ -16,7 +16,7 @@ from tiercast.settings import HARD_MAX_BODY
 from tiercast.signature import Authentic, AuthenticStream, Verdict, authenticate, authenticate_stream, header_fault
 
 from .answers import RETRY_AFTER, Answer, EarlyAnswer, unstored_answer
-from .body import ROOM, BodyIncomplete, BodyTooLarge, NoRoom, Room, declared_length, read_body
+from .body import PIECE_BYTES, ROOM, BodyIncomplete, BodyTooLarge, NoRoom, Room, declared_length, read_body
 from .edge import Edge
 from .enqueue import Enqueue
 from .refusals import Refusals
@@ -75,9 +75,7 @@ class Webhooks:
         if reason := self._fault_of_headers(environ):
             return self._refuse_early(environ, source, reason)
         try:
-            with self._room.take() as take:
-                body = read_body(environ, keep=self._max_body, most=self._hard_max, take=take)
-                return self._store(body, environ, known)
+            return self._read(environ, known)
         except BodyTooLarge:
             self._refusals.note(source, f"body above {self._hard_max} bytes")
             return EarlyAnswer('{"error": "body too large"}', 413)
@@ -94,6 +92,15 @@ class Webhooks:
             return refusal
         verdict = header_fault(environ.get(_SIGNATURE))
         return None if verdict is None else verdict.reason
+
+    def _read(self, environ: WSGIEnvironment, source: Source) -> Answer:
+        """Read the body and store it. Room is taken for a large one only."""
+        length = declared_length(environ)
+        if length is not None and length <= min(PIECE_BYTES, self._max_body):
+            return self._store(read_body(environ, keep=self._max_body, most=self._hard_max), environ, source)
+        with self._room.take() as take:
+            body = read_body(environ, keep=self._max_body, most=self._hard_max, take=take)
+            return self._store(body, environ, source)
 
     def _store(self, body: bytes | Iterator[bytes], environ: WSGIEnvironment, source: Source) -> Answer:
         header = environ.get(_SIGNATURE)

@@ -73,7 +73,7 @@ def opened(environ: dict[str, str]) -> Ledger:
 @pytest.fixture
 def door(environ: dict[str, str], opened: Ledger) -> Iterator[str]:
     """A receiver that stores in the ledger; gives its base address."""
-    sources = {"voucherify": Source(name="voucherify", secrets=("shop-secret",))}
+    sources = {"voucherify": Source(name="voucherify", secrets=("shop-secret-of-tests",))}
     app = create_app(load_settings(environ), sources, opened, BellRinger(lambda lane: None))
     listening = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=lambda: listening.serve_forever(poll_interval=0.02))
@@ -92,7 +92,7 @@ def run(environ: dict[str, str], door: str) -> Run:
         runner = CliRunner(env=environ | {"TIERCAST_URL": door} | (env or {}))
         result = runner.invoke(main, args, **kwargs)
         assert result.exit_code == status, result.output
-        assert "shop-secret" not in result.output
+        assert "shop-secret-of-tests" not in result.output
         return result
 
     return call
