@@ -23,11 +23,9 @@ _JSON = ("Content-Type", "application/json")
 _NO_HEADERS: Mapping[str, str] = {}
 
 
+# fast path: Werkzeug's response would do as well, at half of what all else of a request costs in Python.
 class Answer:
-    """A short JSON document. It is a WSGI application of its own, which Flask takes from a view as it is.
-
-    Werkzeug's response would do as well, at half of what all else of a request costs us in Python.
-    """
+    """A short JSON document. It is a WSGI application of its own, which Flask takes from a view as it is."""
 
     __slots__ = ("_headers", "_text", "status")
 
@@ -44,13 +42,16 @@ class Answer:
 
 
 class EarlyAnswer(Answer):
-    """An answer given before the body was read; what of the body still comes is then read and thrown away.
+    """An answer given before the body was read, after which the connection is closed.
 
-    Without that the server closes the connection at once, and a client that is still sending sees a broken
-    pipe in place of the answer.
+    A little of the body is read first and thrown away (`discard_body`): a client that is still sending would otherwise
+    see a broken pipe in place of the answer.
     """
 
     __slots__ = ()
+
+    def __init__(self, text: str, status: int, headers: Mapping[str, str] = _NO_HEADERS) -> None:
+        super().__init__(text, status, {**headers, "Connection": "close"})
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # The answer must have begun before the body is waited for, so this is no generator itself.
@@ -60,6 +61,11 @@ class EarlyAnswer(Answer):
     def _then_discard(chunks: Iterable[bytes], environ: WSGIEnvironment) -> Iterator[bytes]:
         yield from chunks
         discard_body(environ)
+
+
+def unstored_answer() -> Answer:
+    """Say that an authentic request could be stored nowhere and may come again."""
+    return error_answer(503, "cannot store now", {"Retry-After": RETRY_AFTER})
 
 
 def error_answer(status: int, message: str, headers: Mapping[str, str] = _NO_HEADERS) -> Answer:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import structlog
 
 from tiercast.ids import new_delivery_id
+from tiercast.oversized import Oversized
 from tiercast.ringer import BellRinger
-from tiercast.signature import Authentic
+from tiercast.signature import Authentic, AuthenticStream
 
 from .commit import GroupCommit, Triple
-from .store import Recorded, Spooled, Store
+from .store import Recorded, Recorder, Spooled
 
 log = structlog.get_logger()
 
@@ -25,33 +26,32 @@ class Enqueue:
         bells: rings the lanes that the ledger names, after the answer.
     """
 
-    def __init__(self, store: Store, bells: BellRinger) -> None:
+    def __init__(self, store: Recorder, bells: BellRinger) -> None:
         self._store = store
         self._bells = bells
         # A write is refused as a whole: one source at its limit must not have another's refused.
         self._commits: dict[str, GroupCommit[tuple[Recorded, float]]] = {}
 
-    def __call__(self, body: Authentic, source: str) -> str:
-        """Store one body and return its delivery id.
+    def __call__(self, body: Authentic | AuthenticStream, source: str) -> str:
+        """Store one body, or a note of one that was not kept, and return its delivery id.
 
         Raises:
             LedgerError: it is stored nowhere.
         """
         delivery_id = new_delivery_id()
+        if isinstance(body, AuthenticStream):
+            content = Oversized(size=body.size, sha256=body.sha256).to_body()
+        else:
+            content = body.body
         commit = self._commits.get(source)
         if commit is None:
             commit = self._commits.setdefault(source, GroupCommit(self._write, then=self._stored))
-        commit.submit(source, delivery_id, body.body)
+        commit.submit(source, delivery_id, content)
         return delivery_id
 
     def _write(self, deliveries: Sequence[Triple]) -> tuple[Recorded, float]:
         started = time.perf_counter()
-        try:
-            return self._store.record(deliveries), time.perf_counter() - started
-        except Exception as error:
-            # One line a batch, not one a request: the ledger is away when it is busiest here.
-            log.error("deliveries.unstored", count=len(deliveries), error=type(error).__name__)
-            raise
+        return self._store.record(deliveries), time.perf_counter() - started
 
     def _stored(self, deliveries: Sequence[Triple], result: tuple[Recorded, float]) -> None:
         recorded, seconds = result

@@ -2,7 +2,7 @@
 
 What granian 2.8 does, found by trying: it calls the app before the body has arrived, and reading blocks the
 thread until the asked-for bytes are there; it limits neither the size of a body (body.py does) nor the time it
-takes (slow.py does). Threads are started as they are needed. It
+takes (connections.py does). Threads are started as they are needed. It
 binds with SO_REUSEPORT, so that a second server on the same port would silently get a share of the requests.
 """
 
@@ -18,11 +18,10 @@ import click
 
 from tiercast.errors import LedgerFull, LedgerUnavailable, TiercastError
 
+from .connections import CONNECTIONS
+
 #: What granian serves; the worker processes import it.
 TARGET = "receiver.wsgi:app"
-
-#: Connections that each process takes at once; further ones wait in the backlog.
-CONNECTIONS = 512
 
 #: Threads that can wait for a body or for the ledger, in each process: one for each connection, so that clients that
 #: stall cannot use them up. They are started when they are needed and end when they idle.

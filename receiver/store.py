@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tiercast.errors import LedgerError
-
 from .commit import Triple
 
 
@@ -27,8 +25,8 @@ class Spooled:
     bells: Sequence[str] = ()
 
 
-class Store(Protocol):
-    """The ledger, or the ledger with the spool behind it."""
+class Recorder(Protocol):
+    """Where deliveries can be stored."""
 
     def record(self, deliveries: Sequence[Triple], *, due_ms: Sequence[int] | None = None) -> Recorded:
         """Store all of (source, delivery id, raw body) durably, or none and raise a LedgerError.
@@ -36,13 +34,9 @@ class Store(Protocol):
         `due_ms` is when each arrived, milliseconds since 1970; by default now.
         """
 
+
+class Store(Recorder, Protocol):
+    """The ledger, or the ledger with the spool behind it."""
+
     def ping(self) -> str | None:
         """Return soon if it could store now, with a word on what is amiss; else raise a LedgerError."""
-
-
-def reason_of(error: LedgerError) -> str:
-    """Say in words for a public page why something cannot be stored.
-
-    A plain LedgerError quotes the server, which may name users and keys; its subclasses hold words of ours only.
-    """
-    return str(error) if type(error) is not LedgerError else "the ledger refuses a command; see the log"

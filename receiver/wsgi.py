@@ -20,9 +20,10 @@ from tiercast.settings import Settings, load_settings
 
 from .app import create_app
 from .checked import CheckedLedger
+from .connections import PER_ADDRESS, READS, Sweeper
 from .edge import edge_of
+from .refusals import Refusals
 from .serve import STOP_TIMEOUT
-from .slow import READS, Sweeper
 from .store import Store
 
 _making = threading.Lock()
@@ -37,10 +38,12 @@ def make_app() -> Flask:
     settings = load_settings()
     set_up_logs(settings, process="web")
     sources = load_sources(settings)
-    Sweeper(READS).start()
+    refusals = Refusals()
+    per_address = PER_ADDRESS if settings.trusted_proxies == 0 else None
+    Sweeper(READS, per_address=per_address, each=refusals.flush).start()
     bells = BellRinger(publisher(settings))
     store = _with_spool(CheckedLedger(open_ledger(settings, role="receiver"), settings), settings, bells)
-    return create_app(settings, sources, store, bells, edge_of(settings))
+    return create_app(settings, sources, store, bells, edge_of(settings), refusals)
 
 
 def _with_spool(ledger: Store, settings: Settings, bells: BellRinger) -> Store:

@@ -54,6 +54,9 @@ VARIABLES = frozenset(
     }
 )
 
+#: Bytes above which the receiver refuses a body, whoever signed it.
+HARD_MAX_BODY = 8 * 1024 * 1024
+
 _DURABILITY = "written|fsync|replica:[1-9][0-9]?"
 _CA = "TIERCAST_REDIS_CA"
 _REDIS_EXAMPLE = "Example: redis://:password@redis.internal:6379/0"
@@ -61,6 +64,9 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 #: The shortest key of keyed hashes: they are to keep guessed emails from being recognised.
 _SHORTEST_KEY = 16
+
+#: The shortest webhook secret: whoever guesses it can post anything.
+SHORTEST_SECRET = 16
 
 #: The most characters of a wrong value that a message repeats.
 _MOST_SHOWN = 60
@@ -128,7 +134,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         allowed_senders=env.get("TIERCAST_ALLOWED_SENDERS", "").strip() or None,
         trusted_proxies=_number(env, "TIERCAST_TRUSTED_PROXIES", 0, int, 0, 16, "proxies"),
         extra_header=env.get("TIERCAST_EXTRA_HEADER", "").strip() or None,
-        max_body=_number(env, "TIERCAST_MAX_BODY", 256 * 1024, int, 1024, 16 * 1024 * 1024, "bytes"),
+        max_body=_number(env, "TIERCAST_MAX_BODY", 2**20, int, 1024, HARD_MAX_BODY, "bytes"),
         max_owed=_number(env, "TIERCAST_MAX_OWED", 5_000_000, int, 1, 10**9, "deliveries"),
         memory_share=_number(env, "TIERCAST_MEMORY_SHARE", 0.8, float, 0.1, 0.95, "a share of the ledger's maxmemory"),
         lease=_number(env, "TIERCAST_LEASE", 30.0, float, 1, 3600, "seconds"),
@@ -241,7 +247,22 @@ def _folder(env: Mapping[str, str], name: str) -> Path | None:
 
 def _secrets(env: Mapping[str, str]) -> tuple[str, ...]:
     found = (part.strip() for part in _text(env, "TIERCAST_WEBHOOK_SECRETS").split(","))
-    return tuple(dict.fromkeys(part for part in found if part))
+    secrets = tuple(dict.fromkeys(part for part in found if part))
+    for number, secret in enumerate(secrets, 1):
+        if fault := secret_fault(secret):
+            which = f"secret {number} of {len(secrets)} " if len(secrets) > 1 else ""
+            raise SettingsError(f"TIERCAST_WEBHOOK_SECRETS: {which}{fault}.")
+    return secrets
+
+
+def secret_fault(secret: str) -> str | None:
+    """Why a webhook secret cannot be used, without the secret; None for one that can."""
+    if len(secret) >= SHORTEST_SECRET:
+        return None
+    return (
+        f"has {len(secret)} characters; expected {SHORTEST_SECRET} or more, since a shorter one can be guessed. "
+        "Copy the project's secret from Voucherify's dashboard whole"
+    )
 
 
 def _hash_key(env: Mapping[str, str]) -> str | None:

@@ -20,6 +20,7 @@ def revive(body: bytes, *, id: str, type: str, at: str, created_us: int, source:
     return Event(id=id, type=type, at=at, created_us=created_us, source=source, data=data, form=form)
 
 
+# fast path: the body is parsed only for a kind that looks into it.
 class StoredEvent(Event):
     """As `revive` makes it, with a body that is parsed when `data` is first asked for: many a kind needs the id only.
 

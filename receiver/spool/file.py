@@ -19,6 +19,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -130,6 +131,10 @@ class SpoolFile:
         if not path.exists():
             _remove(path, lock)
             return None
+        found = path.lstat()
+        if found.st_uid != os.geteuid() or not stat.S_ISREG(found.st_mode):
+            os.close(lock)
+            raise SpoolError(f"{path.name} is not a file of this process's user")
         try:
             return cls(path, lock)
         except SpoolError:
@@ -284,7 +289,7 @@ def _translated() -> Iterator[None]:
 
 def _lock(path: Path) -> int | None:
     """Lock what lies beside a database; None where another process has it."""
-    lock = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    lock = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 import time
 from collections.abc import Sequence
@@ -177,12 +178,14 @@ class SpoolFolder:
 def prepare_folder(path: Path) -> None:
     """Make the folder if it is missing, keep others out of it, and try to write there, unless its disk is full.
 
+    A folder that others could write to is refused, for what lies in it may be theirs.
+
     Raises:
         SettingsError: it cannot be used; the message names TIERCAST_SPOOL_DIR.
     """
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.chmod(0o700)
+        _make_private(path)
         probe = path / f"{new_delivery_id()}.probe"
         probe.write_bytes(b"")
         probe.unlink()
@@ -193,3 +196,25 @@ def prepare_folder(path: Path) -> None:
             f"TIERCAST_SPOOL_DIR is {path}, which cannot be used: {error.strerror}. "
             "Name a folder that this process's user owns and can write, on a local disk."
         ) from None
+
+
+def _make_private(path: Path) -> None:
+    """Refuse a folder of somebody else, or one that others may have filled; keep others from reading ours."""
+    # By a descriptor, so that what was looked at is what is changed.
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(folder)
+        if found.st_uid != os.geteuid():
+            raise SettingsError(
+                f"TIERCAST_SPOOL_DIR is {path}, which belongs to user {found.st_uid} while this process runs as user "
+                f"{os.geteuid()}. Name a folder that this process's user owns."
+            )
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise SettingsError(
+                f"TIERCAST_SPOOL_DIR is {path}, which others can write to (mode {stat.S_IMODE(found.st_mode):04o}), so "
+                "what lies there may not be Tiercast's. Look through it, then: chmod 700, or name another folder."
+            )
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            os.fchmod(folder, 0o700)
+    finally:
+        os.close(folder)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import structlog
 
 from tiercast.errors import LedgerError, LedgerFull
+from tiercast.ledger.refusal import error_code, reason_of
 
 from ..commit import Triple
-from ..store import Recorded, Spooled, Store, reason_of
+from ..store import Recorded, Spooled, Store
 from .folder import SpoolFolder
 
 log = structlog.get_logger()
@@ -34,7 +35,9 @@ class Breaker:
             news = self._reason is None
             self._reason = reason_of(error)
         if news:
-            log.warning("ledger.away", error=type(error).__name__, reason=self._reason)
+            code = error_code(error)
+            about = {} if code is None else {"code": code}
+            log.warning("ledger.away", error=type(error).__name__, **about, reason=self._reason)
 
     def close(self) -> None:
         """Use the ledger again."""

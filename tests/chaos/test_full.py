@@ -11,7 +11,7 @@ from tiercast.settings import load_settings
 
 def test_a_full_ledger_can_be_opened(server: EmbeddedServer, client: redis.Redis) -> None:
     # Given a ledger that was begun, and whose server takes no more writes
-    settings = load_settings({"TIERCAST_REDIS_URL": server.url, "TIERCAST_WEBHOOK_SECRETS": "s"})
+    settings = load_settings({"TIERCAST_REDIS_URL": server.url, "TIERCAST_WEBHOOK_SECRETS": "a-secret-of-tests"})
     first = prepare(open_ledger(settings, role="worker"), settings)
     client.config_set("maxmemory", "1")
     try:

@@ -9,9 +9,9 @@ import kombu
 import pytest
 from kombu.transport import redis
 from structlog.testing import capture_logs
+from worker.broker import PAUSE, be_lenient
 
 from tiercast.embedded import EmbeddedServer, free_port
-from worker.broker import PAUSE, be_lenient
 
 #: It has no types.
 untyped: Any = kombu
@@ -53,7 +53,7 @@ def test_a_channel_can_be_closed_after_its_broker_died(tmp_path: Path, monkeypat
 
 
 def test_a_broker_that_is_away_is_looked_for_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIERCAST_WEBHOOK_SECRETS", "s")
+    monkeypatch.setenv("TIERCAST_WEBHOOK_SECRETS", "a-secret-of-tests")
     monkeypatch.setenv("TIERCAST_BROKER_URL", f"redis://127.0.0.1:{free_port()}/0")
     monkeypatch.setattr(redis.Channel, "QoS", redis.Channel.QoS)
     monkeypatch.setattr("kombu.utils.functional.sleep", lambda seconds: None)

@@ -58,7 +58,7 @@ def environ(server: EmbeddedServer, client: redis.Redis, tmp_path: Path) -> dict
         "TIERCAST_DATA": str(tmp_path / "none"),
         "TIERCAST_CONFIG": str(tmp_path / "tiercast.toml"),
         "TIERCAST_WEBHOOK_SECRETS": "",
-        "SHOP_SECRET": "shop-secret",
+        "SHOP_SECRET": "shop-secret-of-tests",
     }
 
 
@@ -73,7 +73,7 @@ def opened(environ: dict[str, str]) -> Ledger:
 @pytest.fixture
 def door(environ: dict[str, str], opened: Ledger) -> Iterator[str]:
     """A receiver that stores in the ledger; gives its base address."""
-    sources = {"voucherify": Source(name="voucherify", secrets=("shop-secret",))}
+    sources = {"voucherify": Source(name="voucherify", secrets=("shop-secret-of-tests",))}
     app = create_app(load_settings(environ), sources, opened, BellRinger(lambda lane: None))
     listening = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=lambda: listening.serve_forever(poll_interval=0.02))
@@ -92,7 +92,7 @@ def run(environ: dict[str, str], door: str) -> Run:
         runner = CliRunner(env=environ | {"TIERCAST_URL": door} | (env or {}))
         result = runner.invoke(main, args, **kwargs)
         assert result.exit_code == status, result.output
-        assert "shop-secret" not in result.output
+        assert "shop-secret-of-tests" not in result.output
         return result
 
     return call
@@ -181,7 +181,7 @@ class TestTrigger:
         run("trigger", "--yes")
 
     def test_a_wrong_secret_is_told(self, run: Run, opened: Ledger) -> None:
-        result = run("trigger", "--yes", status=1, env={"SHOP_SECRET": "another"})
+        result = run("trigger", "--yes", status=1, env={"SHOP_SECRET": "another-secret-of-tests"})
         assert "1 not accepted: 401" in result.stderr
         assert "TIERCAST_WEBHOOK_SECRETS" in result.stderr
         assert stored(opened) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
+import hashlib
 import signal
 import socket
 import sys
@@ -20,6 +20,7 @@ from tests.door import BODY, SECRET, URL, Door, opened, until
 from tiercast.embedded import EmbeddedServer, free_port
 from tiercast.ledger import Ledger
 from tiercast.ledger.model import Claim
+from tiercast.oversized import Oversized
 from tiercast.signature import sign
 
 
@@ -74,20 +75,84 @@ def test_bad_signatures_are_refused_and_nothing_is_stored(door: Door, ledger: Le
     assert "delivery.refused" in door.log()
 
 
-def test_too_large_is_answered_before_the_body_comes_and_to_clients_that_send_it_all(door: Door) -> None:
+def test_above_the_hard_limit_is_413_before_the_body_comes_and_the_connection_is_closed(door: Door) -> None:
     # Given a client that only declares ten megabytes
-    declared = door.raw(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n" % URL.encode())
-    assert declared.startswith(b"HTTP/1.1 413 ")
+    signed = f"x-voucherify-signature: {'0' * 64}".encode()
+    head = b"POST %s HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: 10000000\r\n\r\n" % (URL.encode(), signed)
+    with socket.create_connection(("127.0.0.1", door.port), timeout=30) as connection:
+        connection.sendall(head)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
 
-    # And one that listens for an answer only after it has sent them
-    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=20)
-    connection.request("POST", URL, b"x" * 10_000_000)
-    assert connection.getresponse().status == 413
-    connection.close()
+        # When it goes on sending, then little of it is read
+        sent = 0
+        with suppress(OSError):
+            while sent < 100_000_000:
+                sent += connection.send(b"x" * 100_000)
+        assert sent < 100_000_000
 
-    # And one that sends them in chunks
-    chunks = (b"x" * 100_000 for _ in range(100))
-    assert door.http.post(URL, content=chunks).status_code == 413
+
+def test_authentic_body_above_the_limit_is_stored_as_a_note(door: Door, ledger: Ledger) -> None:
+    body = b'{"text": "' + b"x" * 3_000_000 + b'"}'
+
+    answers = [door.post(body)]
+    chunks = (body[start : start + 100_000] for start in range(0, len(body), 100_000))
+    answers.append(door.http.post(URL, content=chunks, headers={"x-voucherify-signature": sign(body, SECRET)}))
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    note = Oversized(size=len(body), sha256=hashlib.sha256(body).hexdigest())
+    assert [Oversized.from_body(stored) for stored in bodies(ledger).values()] == [note, note]
+
+
+def test_dripping_body_is_ended_in_time_and_health_is_answered_beside_a_crowd(door: Door) -> None:
+    if sys.platform != "linux":
+        pytest.skip("the kernel's count is Linux's")
+    head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\nx-voucherify-signature: %s\r\n\r\n"
+    with ExitStack() as stack:
+        # Given more slow clients than one address has places
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", door.port), timeout=60)) for _ in range(300)]
+        started = time.monotonic()
+        for one in slow:
+            with suppress(OSError):
+                one.sendall(head % (URL.encode(), b"0" * 64))
+
+        # When each goes on with a byte now and then
+        left = slow
+        while left:
+            assert time.monotonic() - started < 20
+            assert door.http.get("/healthz").status_code == 200
+            assert door.post().status_code == 202
+            left = [one for one in left if drips(one)]
+            time.sleep(0.2)
+
+
+def drips(connection: socket.socket) -> bool:
+    """Send a byte more; False where the connection is ended."""
+    try:
+        connection.sendall(b"x")
+        connection.settimeout(0.001)
+        return bool(connection.recv(4096))
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+
+
+def test_readyz_notices_that_the_ledger_refuses_writes_though_nobody_posts(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path / "valkey")
+    server.start()
+    try:
+        with opened(server, tmp_path, workers=1) as door, redis.Redis.from_url(server.url) as client:
+            client.config_set("min-replicas-to-write", 1)
+            until(lambda: door.http.get("/readyz").status_code == 503)
+            assert "NOREPLICAS" in door.http.get("/readyz").json()["reason"]
+            assert [door.post().status_code for _ in range(30)] == [503] * 30
+            assert door.log().count('"deliveries.unstored"') == 1
+
+            client.config_set("min-replicas-to-write", 0)
+            assert door.post().status_code == 202
+            until(lambda: door.http.get("/readyz").status_code == 200)
+    finally:
+        server.stop()
 
 
 def test_clients_that_stall_in_the_body_hold_up_no_other_and_are_ended(door: Door) -> None:

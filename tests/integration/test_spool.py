@@ -275,7 +275,7 @@ def test_a_spool_that_cannot_be_used_is_an_error_at_start(server: EmbeddedServer
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TIERCAST_")},
         "TIERCAST_REDIS_URL": server.url,
-        "TIERCAST_WEBHOOK_SECRETS": "s",
+        "TIERCAST_WEBHOOK_SECRETS": "a-secret-of-tests",
         "TIERCAST_SPOOL_DIR": str(tmp_path / where),
     }
     done = subprocess.run(

@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 import redis
 from structlog.testing import capture_logs
+from worker.keeper import Keeper, finish
+from worker.performing import perform, perform_suspect
+from worker.processing import process, process_suspect
+from worker.runtime import Runtime
 
 from tests.kinds import marks
 from tests.stack import JOINED, wait_for
@@ -25,10 +29,6 @@ from tiercast.ringer import BellRinger
 from tiercast.samples import envelope, sample_data
 from tiercast.settings import load_settings
 from worker import desk as desk_module
-from worker.keeper import Keeper, finish
-from worker.performing import perform, perform_suspect
-from worker.processing import process, process_suspect
-from worker.runtime import Runtime
 
 CONFIG = """
 [sources.voucherify]
@@ -92,7 +92,7 @@ class Works:
 def works(
     tmp_path: Path, server: EmbeddedServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Works]:
-    monkeypatch.setenv("TIERCAST_TEST_SECRET", "s")
+    monkeypatch.setenv("TIERCAST_TEST_SECRET", "a-secret-of-tests")
     works = Works(tmp_path, server.url)
     yield works
     wait_for(lambda: not any(desk._running for desk in works.runtime.desks.values()))

@@ -82,15 +82,15 @@ def run(folder: Path) -> Run:
         "TIERCAST_DATA": str(folder / "none"),
         "TIERCAST_REDIS_URL": "redis://127.0.0.1:1/0",
         "TIERCAST_WEBHOOK_SECRETS": "",
-        "FIRST_SECRET": "first-secret",
-        "SECOND_SECRET": "second-secret",
+        "FIRST_SECRET": "first-secret-of-tests",
+        "SECOND_SECRET": "second-secret-of-tests",
         "STARS_TOKEN": "stars-token",
     }
 
     def call(*args: str, status: int = 0, **kwargs: Any) -> Result:
         result = CliRunner(env=env).invoke(main, args, **kwargs)
         assert result.exit_code == status, result.output
-        for secret in ("first-secret", "second-secret", "stars-token"):
+        for secret in ("first-secret-of-tests", "second-secret-of-tests", "stars-token"):
             assert secret not in result.output
         return result
 
@@ -107,11 +107,11 @@ class TestVerify:
         return str(path)
 
     def test_the_raw_bytes_match(self, run: Run, body: str) -> None:
-        result = run("verify", "--body", body, "--signature", sign(self.BODY, "first-secret"))
+        result = run("verify", "--body", body, "--signature", sign(self.BODY, "first-secret-of-tests"))
         assert "matches: secret 1 of 2 matches the raw bytes" in result.stdout
 
     def test_the_text_without_whitespace_matches(self, run: Run, body: str) -> None:
-        signature = sign(strip_whitespace(self.BODY), "second-secret")
+        signature = sign(strip_whitespace(self.BODY), "second-secret-of-tests")
         document = json.loads(run("verify", "--body", body, "--signature", signature, "--json").stdout)
         assert (document["matches"], document["secret"]) == (True, 2)
         assert "without whitespace" in document["reason"]
@@ -124,7 +124,7 @@ class TestVerify:
         assert "secret 1 of 1" in result.stdout
 
     def test_the_body_from_standard_input(self, run: Run) -> None:
-        run("verify", "--body", "-", "--signature", sign(b"no json", "first-secret"), input=b"no json")
+        run("verify", "--body", "-", "--signature", sign(b"no json", "first-secret-of-tests"), input=b"no json")
 
     @pytest.mark.parametrize(
         ("change", "hint"),
@@ -135,7 +135,7 @@ class TestVerify:
         ],
     )
     def test_a_header_in_another_form(self, run: Run, body: str, change: Callable[[str], str], hint: str) -> None:
-        signature = change(sign(self.BODY, "first-secret"))
+        signature = change(sign(self.BODY, "first-secret-of-tests"))
         result = run("verify", "--body", body, "--signature", signature, status=1)
         assert "does not match: not 64 lower-case hex digits" in result.stdout
         assert hint in result.stdout
@@ -150,7 +150,7 @@ class TestVerify:
         ],
     )
     def test_a_body_that_was_changed_on_the_way(self, run: Run, sent: bytes, saved: bytes, hint: str) -> None:
-        signature = sign(sent, "second-secret")
+        signature = sign(sent, "second-secret-of-tests")
         result = run("verify", "--body", "-", "--signature", signature, input=saved, status=1)
         assert "no secret of 2 matches" in result.stdout
         assert hint in result.stdout
@@ -317,7 +317,7 @@ class TestCheck:
         assert "TIERCAST_LEASE" in run("check", "--offline", status=1, env={"TIERCAST_LEASE": "soon"}).stdout
 
     def test_marks_fall_back_where_the_encoding_has_none(self, run: Run, folder: Path) -> None:
-        env = {"TIERCAST_CONFIG": str(folder / "tiercast.toml"), "FIRST_SECRET": "a", "SECOND_SECRET": "b"}
+        env = {"TIERCAST_CONFIG": str(folder / "tiercast.toml"), "FIRST_SECRET": "a" * 16, "SECOND_SECRET": "b" * 16}
         env |= {"STARS_TOKEN": "c"}
         result = CliRunner(env=env, charset="ascii").invoke(main, ["check", "--offline"])
         assert result.stdout.startswith("+ configuration")

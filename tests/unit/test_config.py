@@ -69,13 +69,13 @@ HERE = "tests.unit.test_config"
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    monkeypatch.setenv("STARS_TOKEN", "hunter-two")
+    monkeypatch.setenv("STARS_TOKEN", "hunter-two-of-tests")
 
     def read(text: str | bytes, **environ: str) -> Config:
         path = tmp_path / "tiercast.toml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return load_config(
-            load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": "tea-secret", **environ})
+            load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": "tea-secret-of-tests", **environ})
         )
 
     return read
@@ -89,8 +89,8 @@ def faults(load: Load, text: str | bytes, **environ: str) -> list[str]:
     for line in lines:
         assert "tiercast.toml: " in line
         assert "Traceback" not in line
-        assert "hunter-two" not in line
-        assert "tea-secret" not in line
+        assert "hunter-two-of-tests" not in line
+        assert "tea-secret-of-tests" not in line
     return [line.partition("tiercast.toml: ")[2] for line in lines]
 
 
@@ -137,9 +137,9 @@ def test_the_whole_of_it(load: Load) -> None:
         """
     )
     assert config.warnings == ()
-    assert config.sources["shop"].secrets == ("hunter-two",)
+    assert config.sources["shop"].secrets == ("hunter-two-of-tests",)
     assert config.sources["shop"].event == "customer.loyalty.tier.left"
-    assert config.sources["voucherify"].secrets == ("tea-secret",)
+    assert config.sources["voucherify"].secrets == ("tea-secret-of-tests",)
     spec = config.actions["stars"]
     assert (spec.name, spec.kind, spec.cls.__name__) == ("stars", "stars", "Stars")
     assert (spec.order, spec.once, spec.queue) == ("latest", ("customer", "tier"), "slow")
@@ -151,7 +151,7 @@ def test_the_whole_of_it(load: Load) -> None:
     ]
     assert config.rules[0].on == ("customer.loyalty.tier.*", "customer.created")
     assert config.rules[0].actions == ("stars",)
-    assert spec.make().options.token == "hunter-two"
+    assert spec.make().options.token == "hunter-two-of-tests"
     assert spec.render(sample_event(customer_id="cust_1")).card == "cust_1"
 
 
@@ -172,16 +172,17 @@ def test_rates(load: Load, rate: str, calls: int, seconds: float) -> None:
 
 
 def test_secrets_from_files_start_at_the_folder_of_the_configuration(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("from-a-file\n")
+    (tmp_path / "secret").write_text("from-a-file-of-tests\n")
     config = load(GOOD + '[sources.shop]\nsecrets = ["file:secret"]\n')
-    assert config.sources["shop"].secrets == ("from-a-file",)
+    assert config.sources["shop"].secrets == ("from-a-file-of-tests",)
 
 
 def test_the_environments_secrets_add_to_those_of_the_file(load: Load) -> None:
     config = load(
-        GOOD + '[sources.voucherify]\nsecrets = ["env:STARS_TOKEN"]\n', TIERCAST_WEBHOOK_SECRETS="new,hunter-two"
+        GOOD + '[sources.voucherify]\nsecrets = ["env:STARS_TOKEN"]\n',
+        TIERCAST_WEBHOOK_SECRETS="new-secret-of-tests,hunter-two-of-tests",
     )
-    assert config.sources["voucherify"].secrets == ("hunter-two", "new")
+    assert config.sources["voucherify"].secrets == ("hunter-two-of-tests", "new-secret-of-tests")
 
 
 def test_an_action_without_a_rule_is_allowed_and_told(load: Load) -> None:
@@ -235,8 +236,8 @@ def test_events_that_are_not_tier_events_can_be_named(load: Load) -> None:
 
 def test_reprs_hold_no_secret(load: Load) -> None:
     config = load(GOOD + '[sources.shop]\nsecrets = ["env:STARS_TOKEN"]\n')
-    assert "hunter-two" not in repr(config)
-    assert "tea-secret" not in repr(config)
+    assert "hunter-two-of-tests" not in repr(config)
+    assert "tea-secret-of-tests" not in repr(config)
 
 
 def test_the_receivers_part_loads_no_kind() -> None:
@@ -251,7 +252,7 @@ def test_the_receivers_part_loads_no_kind() -> None:
 def test_the_receivers_part_does_not_mind_a_fault_in_an_action(tmp_path: Path) -> None:
     path = tmp_path / "tiercast.toml"
     path.write_text('[actions.x]\nkind = "nonsense"\n')
-    settings = load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": "tea-secret"})
+    settings = load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": "tea-secret-of-tests"})
     assert list(load_sources(settings)) == ["voucherify"]
 
 
@@ -266,7 +267,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     # sources
     ("sources = 3\n" + GOOD, "sources", "expected tables"),
     (GOOD + "[sources.shop]\n", "sources.shop.secrets", 'secrets = ["env:'),
-    (GOOD + "[sources.shop]\nsecrets = ['hunter-two']\n", "sources.shop.secrets[0]", "env:NAME or file:PATH"),
+    (GOOD + "[sources.shop]\nsecrets = ['hunter-two-of-tests']\n", "sources.shop.secrets[0]", "env:NAME or file:PATH"),
     (GOOD + "[sources.shop]\nsecrets = 'env:X'\n", "sources.shop.secrets", "expected a list"),
     (GOOD + "[sources.shop]\nsecrets = ['env:NOT_SET_X']\n", "sources.shop.secrets[0]", "NOT_SET_X is not set"),
     (GOOD + "[sources.shop]\nsecrets = ['file:/no/where']\n", "sources.shop.secrets[0]", "/no/where cannot be read"),
@@ -323,11 +324,11 @@ MISTAKES: list[tuple[str, str, str]] = [
     (f"[actions.mail]\nkind = '{HERE}:Contradicting'\n" + RULE, "actions.mail", "left and right: give one"),
     # actions: options of the kind
     (action("subjcet = 'x'"), "actions.mail.subjcet", "Did you mean subject?"),
-    (action("tokne = 'hunter-two'"), "actions.mail.tokne", "unknown key"),
+    (action("tokne = 'hunter-two-of-tests'"), "actions.mail.tokne", "unknown key"),
     (action("cc = 3"), "actions.mail.cc", "expected text; found 3"),
     (action("tls = 'maybe'"), "actions.mail.tls", "expected starttls, tls or none"),
     (action("headers = 3"), "actions.mail.headers", "expected a table; found 3"),
-    (action("username = 'u'\npassword = 'hunter-two'"), "actions.mail.password", "env:NAME or file:PATH"),
+    (action("username = 'u'\npassword = 'hunter-two-of-tests'"), "actions.mail.password", "env:NAME or file:PATH"),
     (action("username = 'u'\npassword = '{{ event.id }}'"), "actions.mail.password", "env:NAME or file:PATH"),
     (action("username = 'u'\npassword = 'env:NOT_SET_X'"), "actions.mail.password", "NOT_SET_X is not set"),
     (MAIL.replace("subject =", "reply_to =") + RULE, "actions.mail.subject", "is missing"),
@@ -419,7 +420,7 @@ def test_an_option_of_the_wrong_type_is_found_at_start(load: Load) -> None:
 
 def test_a_kinds_own_option_is_never_shown_as_text(load: Load) -> None:
     # Given a secret that was pasted beside the place where it belongs
-    (told,) = faults(load, action("tls = 'hunter-two'"))
+    (told,) = faults(load, action("tls = 'hunter-two-of-tests'"))
     # Then the message says what belongs there, and not what stands there
     assert told == "actions.mail.tls: expected starttls, tls or none"
 
@@ -453,3 +454,15 @@ def test_a_named_file_that_is_missing(tmp_path: Path) -> None:
 def test_no_source_at_all_says_how_to_have_one(load: Load) -> None:
     with pytest.raises(ConfigError, match="TIERCAST_WEBHOOK_SECRETS"):
         load(GOOD, TIERCAST_WEBHOOK_SECRETS="")
+
+
+def test_a_comma_in_a_secret_of_a_file_is_part_of_it(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter-two-of-tests,and-more")
+    config = load(GOOD + '[sources.shop]\nsecrets = ["file:secret"]\n')
+    assert config.sources["shop"].secrets == ("hunter-two-of-tests,and-more",)
+
+
+def test_a_short_secret_is_refused_by_its_reference(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("short")
+    (told,) = faults(load, GOOD + '[sources.shop]\nsecrets = ["file:secret"]\n')
+    assert "sources.shop.secrets[0]: the secret behind file:secret has 5 characters" in told

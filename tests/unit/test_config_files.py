@@ -34,7 +34,7 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, f"the value of {name}")
 
 
-def load(text: str, folder: Path, *, webhook_secrets: str = "tea") -> Config:
+def load(text: str, folder: Path, *, webhook_secrets: str = "tea-secret-of-tests") -> Config:
     path = folder / "tiercast.toml"
     path.write_text(text, encoding="utf-8")
     return load_config(load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": webhook_secrets}))
@@ -123,7 +123,9 @@ def test_what_the_example_writes(tmp_path: Path) -> None:
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """The demo, as processes of `tiercast up` load it where there is no file."""
     monkeypatch.chdir(tmp_path)
-    return load_config(load_settings({"TIERCAST_DEMO_DIR": str(tmp_path), "TIERCAST_WEBHOOK_SECRETS": "tea"}))
+    return load_config(
+        load_settings({"TIERCAST_DEMO_DIR": str(tmp_path), "TIERCAST_WEBHOOK_SECRETS": "tea-secret-of-tests"})
+    )
 
 
 def test_the_demo_needs_no_account(demo: Config, tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_the_demo_says_nothing_odd_without_a_campaign(demo: Config) -> None:
 def test_a_file_goes_before_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiercast.toml").write_text('[actions.only]\nkind = "log"\nmessage = "x"\n')
-    environ = {"TIERCAST_DEMO_DIR": str(tmp_path), "TIERCAST_WEBHOOK_SECRETS": "tea"}
+    environ = {"TIERCAST_DEMO_DIR": str(tmp_path), "TIERCAST_WEBHOOK_SECRETS": "tea-secret-of-tests"}
     assert list(load_config(load_settings(environ)).actions) == ["only"]
 
 
@@ -171,7 +173,7 @@ def test_without_a_file_the_receiver_has_the_source_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = load_settings({"TIERCAST_WEBHOOK_SECRETS": "new,old"})
-    assert load_sources(settings)["voucherify"].secrets == ("new", "old")
+    settings = load_settings({"TIERCAST_WEBHOOK_SECRETS": "new-secret-of-tests,old-secret-of-tests"})
+    assert load_sources(settings)["voucherify"].secrets == ("new-secret-of-tests", "old-secret-of-tests")
     with pytest.raises(ConfigError, match=r"tiercast\.example\.toml"):
         load_config(settings)

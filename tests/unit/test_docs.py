@@ -217,13 +217,15 @@ def configurations() -> Iterator[tuple[str, str]]:
 def test_configurations_load(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given the secrets that it names, and the example's kind without installing it
     for name in re.findall(r'"env:(\w+)"', text):
-        monkeypatch.setenv(name, "a-secret")
+        monkeypatch.setenv(name, "a-secret-of-tests")
     monkeypatch.syspath_prepend(str(ROOT / "examples" / "stars"))
     path = tmp_path / "tiercast.toml"
     path.write_text(text.replace('kind = "stars"', 'kind = "tiercast_stars:GrantStars"'), encoding="utf-8")
 
     # When it is read, then nothing is wrong with it
-    config = load_config(load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": "another"}))
+    config = load_config(
+        load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": "another-secret-of-tests"})
+    )
 
     said = tomllib.loads(text)
     assert set(config.actions) == set(said.get("actions", {}))

@@ -216,7 +216,9 @@ def config_of(tmp_path: Path, more: str = "", monkeypatch: pytest.MonkeyPatch | 
         'app_id = "env:APP_ID"\napp_token = "env:APP_TOKEN"\n'
         f'{more}\n[[rules]]\non = "customer.loyalty.tier.*"\ndo = ["pay"]\n'
     )
-    config = load_config(load_settings({"TIERCAST_CONFIG": str(tmp_path / "t.toml"), "TIERCAST_WEBHOOK_SECRETS": "x"}))
+    config = load_config(
+        load_settings({"TIERCAST_CONFIG": str(tmp_path / "t.toml"), "TIERCAST_WEBHOOK_SECRETS": "a-secret-of-tests"})
+    )
     return config.actions["pay"]
 
 

@@ -20,7 +20,7 @@ RULE = '[[rules]]\non = "customer.loyalty.tier.joined"\ndo = ["note"]\n'
 
 def settings(path: Path, content: str | bytes) -> Settings:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": "a-secret"})
+    return load_settings({"TIERCAST_CONFIG": str(path), "TIERCAST_WEBHOOK_SECRETS": "a-secret-of-tests"})
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def check(folder: Path, kind: str) -> str:
     (folder / "tiercast.toml").write_text(toml)
     code = (
         "from tiercast.config import load_config; from tiercast.settings import load_settings;"
-        "print(load_config(load_settings({'TIERCAST_WEBHOOK_SECRETS': 's'})).actions['note'].kind)"
+        "print(load_config(load_settings({'TIERCAST_WEBHOOK_SECRETS': 'a-secret-of-tests'})).actions['note'].kind)"
     )
     # -P keeps the folder off the path, as it is for an installed command.
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True, check=False)

@@ -77,3 +77,63 @@ def test_a_drain_raises_no_text_for_celery_to_log(monkeypatch: pytest.MonkeyPatc
     told = "".join(traceback.format_exception(raised.value))
     assert "ValueError at test_logs.py:" in told
     assert "ada" not in told
+
+
+BROKEN = """
+import logging, os, sys, time
+import structlog
+from tiercast.logs import set_up_logs
+from tiercast.settings import load_settings
+
+reader, writer = os.pipe()
+sys.stdout = os.fdopen(writer, "w")
+set_up_logs(load_settings({"TIERCAST_LOG_FORMAT": %r}), process="test")
+log = structlog.get_logger()
+
+class Broken:
+    def __repr__(self):
+        raise RuntimeError
+    __str__ = __repr__
+
+# A value that cannot be shown, a pipe that nobody reads, and one whose reader is gone
+log.info("broken", value=Broken())
+started = time.monotonic()
+for _ in range(3000):
+    log.info("line", pad="x" * 100)
+    logging.getLogger("library").warning("theirs")
+assert time.monotonic() - started < 10
+taken = b""
+while b"line" not in taken[-200:]:
+    taken += os.read(reader, 2**20)
+log.info("after")
+logged = os.read(reader, 2**20).decode()
+os.close(reader)
+log.error("gone")
+logging.getLogger("library").error("gone")
+print(logged, file=sys.stderr)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_line_that_cannot_be_written_is_dropped_counted_and_never_raised(form: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN % form], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "logs.dropped" in done.stderr
+    assert "after" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("sign", ["\x1b", "\x9b", "\u202e", "\u2066", "\u200f", "\ufeff", "\x85", "\u2028", "\n"])
+def test_what_a_terminal_would_obey_is_escaped(sign: str) -> None:
+    code = (
+        "import structlog, sys; from tiercast.logs import set_up_logs; from tiercast.settings import load_settings\n"
+        "set_up_logs(load_settings({}), process='test')\n"
+        f"structlog.get_logger().info('a' + {sign!r}, value='b' + {sign!r}, values=['c' + {sign!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=True)
+    line = done.stdout.decode().removesuffix("\n")
+    assert sign not in line
+    assert line.count(repr(sign)[1:-1]) == 3

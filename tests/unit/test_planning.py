@@ -15,6 +15,7 @@ from tiercast.config.rules import Condition
 from tiercast.config.templates import Options
 from tiercast.ledger import Digests, rows
 from tiercast.ledger.model import HeldDelivery, Plan, PlannedJob
+from tiercast.oversized import Oversized
 from tiercast.rule_outcomes import RuleOutcome, RuleVerdict
 from tiercast.samples import envelope, sample_data
 from worker.intake.planner import Planner
@@ -353,3 +354,13 @@ def test_a_missing_part_skips_the_job_with_the_reason(once: Any, event: dict[str
     assert found.once is None
     assert found.order is None
     assert missing in (found.skipped or "")
+
+
+def test_a_note_of_a_body_that_was_not_kept_is_quarantined_with_size_and_digest() -> None:
+    note = Oversized(size=2_000_000, sha256="ab" * 32)
+
+    planned = plan(planner(action("mail")), note.to_body())
+
+    assert (planned.state, planned.jobs) == ("quarantined", ())
+    assert "2000000 bytes" in planned.reason
+    assert "ab" * 32 in planned.reason

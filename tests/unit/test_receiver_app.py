@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import gzip
+import hashlib
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from flask.testing import FlaskClient
 from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
@@ -19,12 +22,14 @@ from werkzeug.test import TestResponse
 from receiver.app import create_app
 from receiver.commit import Triple
 from receiver.enqueue import Enqueue
-from receiver.webhooks import Shortcut
+from receiver.fast_path import Shortcut
+from receiver.refusals import Refusals
 from tiercast.config.model import Source
 from tiercast.errors import LedgerError, LedgerFull, LedgerUnavailable
 from tiercast.ids import received_ms
+from tiercast.oversized import Oversized
 from tiercast.ringer import BellRinger
-from tiercast.settings import load_settings
+from tiercast.settings import HARD_MAX_BODY, load_settings
 from tiercast.signature import sign
 
 SECRET = "shop-secret"
@@ -76,14 +81,19 @@ def bells() -> Silent:
     return Silent()
 
 
+@pytest.fixture
+def refusals() -> Refusals:
+    return Refusals()
+
+
 @pytest.fixture(params=["shortcut", "flask"])
-def client(request: pytest.FixtureRequest, store: Memory, bells: Silent) -> Iterator[FlaskClient]:
+def client(request: pytest.FixtureRequest, store: Memory, bells: Silent, refusals: Refusals) -> Iterator[FlaskClient]:
     """A client of the app as it is, and of Flask's own route: both must answer alike."""
     sources = {
         "shop": Source(name="shop", secrets=("retired", SECRET)),
         "other": Source(name="other", secrets=("other-secret",)),
     }
-    app = create_app(replace(load_settings({}), max_body=LIMIT), sources, store, bells)
+    app = create_app(replace(load_settings({}), max_body=LIMIT), sources, store, bells, refusals=refusals)
     assert isinstance(app.wsgi_app, Shortcut)
     if request.param == "flask":
         app.wsgi_app = app.wsgi_app.flask  # type: ignore[method-assign, assignment]
@@ -205,10 +215,38 @@ def test_trailing_slash_is_no_redirect(client: FlaskClient) -> None:
     assert post(client, to="/webhooks/shop/").status_code == 202
 
 
-def test_body_above_the_limit_is_413_though_authentic(client: FlaskClient, store: Memory) -> None:
-    answer = post(client, b"x" * (LIMIT + 1))
+@pytest.mark.parametrize("length", [LIMIT + 1, 300_000])
+@pytest.mark.parametrize("pretty", [False, True])
+def test_authentic_body_above_the_limit_is_acknowledged_and_a_note_of_it_is_stored(
+    client: FlaskClient, store: Memory, length: int, pretty: bool
+) -> None:
+    body = b'{"text": "' + b"x " * (length // 2) + b'"}'
+    answer = post(client, body, signature=sign(body.replace(b": ", b":"), SECRET) if pretty else None)
+
+    assert answer.status_code == 202
+    assert answer.json is not None
+    digest = hashlib.sha256(body).hexdigest()
+    note = Oversized(size=len(body), sha256=digest)
+    assert [(delivery, Oversized.from_body(stored)) for _, delivery, stored in store.stored] == [
+        (answer.json["delivery"], note)
+    ]
+    assert f"{len(body)} bytes" in note.reason
+    assert digest in note.reason
+
+
+def test_unauthentic_body_above_the_limit_is_refused(client: FlaskClient, store: Memory) -> None:
+    assert post(client, b"x" * (LIMIT + 1), signature=sign(b"x" * LIMIT, SECRET)).status_code == 401
+    assert store.stored == []
+
+
+def test_body_above_the_hard_limit_is_413_though_authentic(client: FlaskClient, store: Memory) -> None:
+    assert post(client, b"x" * HARD_MAX_BODY).status_code == 202
+    store.stored.clear()
+
+    answer = post(client, b"x" * (HARD_MAX_BODY + 1))
 
     assert (answer.status_code, answer.json) == (413, {"error": "body too large"})
+    assert answer.headers["Connection"] == "close"
     assert store.stored == []
 
 
@@ -229,6 +267,7 @@ def test_declared_length_is_judged_before_the_body_is_read(client: FlaskClient) 
     environ = {
         **client.application.test_request_context("/webhooks/shop", method="POST").request.environ,
         "CONTENT_LENGTH": str(10**7),
+        "HTTP_X_VOUCHERIFY_SIGNATURE": "0" * 64,
         "wsgi.input": Untouchable(),
     }
 
@@ -280,19 +319,52 @@ def test_nothing_of_body_or_secret_is_logged(client: FlaskClient) -> None:
 
 
 def test_healthz_needs_no_ledger_and_readyz_does(client: FlaskClient, store: Memory) -> None:
-    assert (client.get("/healthz").json, client.get("/readyz").json) == ({"status": "ok"}, {"status": "ok"})
-
     store.error = LedgerUnavailable("away")
 
     assert client.get("/healthz").status_code == 200
     unready = client.get("/readyz")
     assert (unready.status_code, unready.json) == (503, {"status": "cannot store", "reason": "away"})
     assert unready.headers["Retry-After"] == "5"
-
-    # What a server says of itself is not for the public
-    store.error = LedgerError("NOPERM User tiercast has no permissions")
-    assert "NOPERM" not in client.get("/readyz").text
     assert client.head("/readyz").data == b""
+
+
+def test_what_a_server_says_of_itself_is_not_for_the_public(client: FlaskClient, store: Memory) -> None:
+    store.error = LedgerError("NOPERM User tiercast has no permissions")
+    assert "tiercast" not in client.get("/readyz").text
+
+
+def test_readyz_knows_that_the_last_write_failed_though_a_trial_works(client: FlaskClient, store: Memory) -> None:
+    assert client.get("/readyz").json == {"status": "ok"}
+
+    # Given a server that answers and takes no writes, with its own text behind the error
+    refused = LedgerError("the ledger refused a command: ...")
+    refused.__cause__ = redis.exceptions.ResponseError("NOREPLICAS Not enough good replicas to write.")
+    store.error = refused
+    with capture_logs() as logs:
+        assert [post(client).status_code for _ in range(20)] == [503] * 20
+        store.error = None
+        unready = client.get("/readyz")
+
+    # Then readyz says why, with the server's code, and one line of the log does
+    assert unready.status_code == 503
+    assert "NOREPLICAS" in unready.json["reason"]  # type: ignore[index]
+    assert [(line["event"], line["code"]) for line in logs] == [("deliveries.unstored", "NOREPLICAS")]
+
+    # And when a write works again, so does readyz
+    assert post(client).status_code == 202
+    assert client.get("/readyz").json == {"status": "ok"}
+
+
+def test_refusals_are_logged_ten_times_then_counted(client: FlaskClient, refusals: Refusals) -> None:
+    with capture_logs() as logs:
+        for _ in range(50):
+            assert post(client, signature="0" * 64).status_code == 401
+        time.sleep(1.01)
+        refusals.flush()
+        refusals.flush()
+
+    assert [line.get("count") for line in logs] == [None] * 10 + [40]
+    assert {line["reason"] for line in logs} == {"no secret of 2 matches"}
 
 
 def test_enqueue_takes_authentic_bodies_only() -> None:

@@ -30,7 +30,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert settings.durability == "written"
     assert settings.spool_dir is None
     assert settings.demo_dir is None
-    assert (settings.max_body, settings.max_owed, settings.memory_share) == (262_144, 5_000_000, 0.8)
+    assert (settings.max_body, settings.max_owed, settings.memory_share) == (2**20, 5_000_000, 0.8)
     assert (settings.lease, settings.keep_days, settings.keep_dead_days) == (30.0, 7.0, 30.0)
     assert (settings.log_format, settings.log_level) == ("text", "info")
 
@@ -61,7 +61,12 @@ def assert_same(one: Settings, other: Settings) -> None:
         ("TIERCAST_BROKER_URL", "amqp://u:p@rabbit//", "broker_url", "amqp://u:p@rabbit//"),
         ("TIERCAST_BROKER_URL", "sqla+postgresql://u@db/x", "broker_url", "sqla+postgresql://u@db/x"),
         ("TIERCAST_PREFIX", "shop-1", "prefix", "shop-1"),
-        ("TIERCAST_WEBHOOK_SECRETS", " new , old,,new", "webhook_secrets", ("new", "old")),
+        (
+            "TIERCAST_WEBHOOK_SECRETS",
+            " new-secret-of-ours , old-secret-of-ours,,new-secret-of-ours",
+            "webhook_secrets",
+            ("new-secret-of-ours", "old-secret-of-ours"),
+        ),
         ("TIERCAST_HASH_KEY", "0123456789abcdef\n", "hash_key", "0123456789abcdef"),
         ("TIERCAST_DURABILITY", "fsync", "durability", "fsync"),
         ("TIERCAST_DURABILITY", "replica:12", "durability", "replica:12"),
@@ -102,7 +107,7 @@ REFUSED = [
     ("TIERCAST_DURABILITY", "replica:0", "expected written, fsync or replica:N"),
     ("TIERCAST_DURABILITY", "Fsync", "expected written, fsync or replica:N"),
     ("TIERCAST_MAX_BODY", "256k", "expected a whole number (bytes)"),
-    ("TIERCAST_MAX_BODY", "1023", "expected bytes between 1024 and 16777216"),
+    ("TIERCAST_MAX_BODY", "1023", "expected bytes between 1024 and 8388608"),
     ("TIERCAST_MAX_OWED", "1.5", "expected a whole number (deliveries)"),
     ("TIERCAST_MAX_OWED", "0", "expected deliveries between 1 and 1000000000"),
     ("TIERCAST_MAX_OWED", "9" * 5000, "expected a whole number (deliveries)"),
@@ -182,8 +187,15 @@ def test_the_repr_names_nothing_secret() -> None:
     settings = load_settings(
         {
             "TIERCAST_REDIS_URL": "redis://:hunter-two@ledger/0",
-            "TIERCAST_WEBHOOK_SECRETS": "hunter-two",
+            "TIERCAST_WEBHOOK_SECRETS": "hunter-two-hunter-two",
             "TIERCAST_HASH_KEY": "hunter-two-hunter-two",
         }
     )
     assert "hunter" not in repr(settings)
+
+
+def test_short_webhook_secrets_are_refused_with_the_remedy_and_not_shown() -> None:
+    told = refusal(TIERCAST_WEBHOOK_SECRETS="a-secret-that-is-long-enough,hunter-two")
+    assert "TIERCAST_WEBHOOK_SECRETS: secret 2 of 2 has 10 characters" in told
+    assert "Copy the project's secret" in told
+    assert "hunter" not in told

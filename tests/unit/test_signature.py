@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -13,7 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiercast.signature import Authentic, Verdict, authenticate, sign, strip_whitespace, verify
+from tiercast.signature import (
+    Authentic,
+    AuthenticStream,
+    Compactor,
+    Verdict,
+    authenticate,
+    authenticate_stream,
+    sign,
+    strip_whitespace,
+    verify,
+)
 
 SECRET = "a-secret-of-ours"
 BODY = b'{"type":"customer.loyalty.tier.joined","data":{"note":"spaces  stay \\" here","n":1e3}}'
@@ -135,6 +146,44 @@ def test_stripping_is_idempotent_and_removes_only_whitespace(body: bytes) -> Non
 @given(st.binary() | confusing)
 def test_stripping_agrees_with_a_scan_by_hand(body: bytes) -> None:
     assert strip_whitespace(body) == b"".join(kept_by_hand(body))
+
+
+def pieces_of(body: bytes, size: int) -> list[bytes]:
+    return [body[start : start + size] for start in range(0, len(body), size)]
+
+
+@given(documents | confusing.map(repr), st.integers(1, 9))
+def test_stripping_piece_by_piece_gives_the_compact_form(document: Any, size: int) -> None:
+    for ascii_only in (True, False):
+        compactor = Compactor()
+        pretty = json.dumps(document, indent=3, ensure_ascii=ascii_only).encode()
+        found = b"".join(compactor.feed(piece) for piece in pieces_of(pretty, size)) + compactor.end()
+        assert not compactor.failed
+        assert found == compact(document, ascii_only=ascii_only)
+
+
+@given(st.binary() | confusing, st.integers(1, 9))
+def test_stripping_piece_by_piece_agrees_with_a_scan_by_hand_or_gives_up(body: bytes, size: int) -> None:
+    compactor = Compactor()
+    found = b"".join(compactor.feed(piece) for piece in pieces_of(body, size)) + compactor.end()
+    assert compactor.failed or found == b"".join(kept_by_hand(body))
+
+
+def test_a_large_pretty_body_matches_whole_and_in_pieces() -> None:
+    document = [{"a b": 'c "d" \\ e', "é ü": [1, 2.50]}] * 5000
+    body = json.dumps(document, indent=2, ensure_ascii=False).encode()
+    for text in (body, compact(document, ascii_only=False)):
+        header = sign(text, SECRET)
+        assert verify(body, header, ["other", SECRET]).ok
+        found = authenticate_stream(pieces_of(body, 1000), header, ["other", SECRET])
+        assert found == AuthenticStream(size=len(body), sha256=hashlib.sha256(body).hexdigest())
+        assert isinstance(authenticate_stream(pieces_of(body + b"!", 1000), header, [SECRET]), Verdict)
+
+
+@given(st.binary() | confusing, st.integers(1, 9), st.booleans())
+def test_a_stream_is_authentic_exactly_if_the_whole_is(body: bytes, size: int, changed: bool) -> None:
+    header = sign(body + b"x" if changed else body, SECRET)
+    assert isinstance(authenticate_stream(pieces_of(body, size), header, [SECRET]), AuthenticStream) is not changed
 
 
 @given(st.binary() | confusing, st.none() | st.text() | st.text(alphabet="0123456789abcdef", min_size=64, max_size=64))

@@ -264,6 +264,28 @@ def test_folder_that_cannot_be_used_is_an_error_that_names_the_setting(tmp_path:
             SpoolFolder(path, max_bytes=2**24)
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o722, 0o1777])
+def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool").chmod(mode)
+    with pytest.raises(SettingsError, match=r"TIERCAST_SPOOL_DIR.*chmod 700"):
+        SpoolFolder(tmp_path / "spool", max_bytes=2**24)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir(mode=0o700)
+    os.chown(tmp_path / "spool", 65534, 65534)
+    with pytest.raises(SettingsError, match=r"TIERCAST_SPOOL_DIR.*belongs to user 65534"):
+        SpoolFolder(tmp_path / "spool", max_bytes=2**24)
+
+
+def test_a_folder_that_others_can_read_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir(mode=0o755)
+    SpoolFolder(tmp_path / "spool", max_bytes=2**24).close()
+    assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700
+
+
 def test_limit_counts_the_files_of_all_processes_and_frees_as_they_empty(tmp_path: Path) -> None:
     one = SpoolFolder(tmp_path, max_bytes=400_000)
     other = SpoolFolder(tmp_path, max_bytes=400_000)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from ..settings import DEFAULT_SOURCE, Settings
+from ..settings import DEFAULT_SOURCE, Settings, secret_fault
 from .document import Document, check_keys, read_document, resolve_secret
 from .events import event_fault
 from .model import Source
@@ -113,8 +113,15 @@ def _secrets(document: Document, key: str, value: Any) -> list[str]:
     base = document.path.parent if document.path else None
     for i, reference in enumerate(value):
         try:
-            # A variable may hold several, like TIERCAST_WEBHOOK_SECRETS.
-            found += [part.strip() for part in resolve_secret(reference, base=base).split(",") if part.strip()]
+            secret = resolve_secret(reference, base=base)
         except ValueError as error:
             document.fault(f"{key}.secrets[{i}]", str(error))
+            continue
+        # Only that variable holds several, by commas; elsewhere a comma is part of the secret.
+        parts = secret.split(",") if reference == "env:TIERCAST_WEBHOOK_SECRETS" else [secret]
+        for part in filter(None, map(str.strip, parts)):
+            if fault := secret_fault(part):
+                document.fault(f"{key}.secrets[{i}]", f"the secret behind {reference} {fault}")
+            else:
+                found.append(part)
     return list(dict.fromkeys(found))

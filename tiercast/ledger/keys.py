@@ -13,6 +13,7 @@ milliseconds of the server's own clock unless a line says otherwise.
     clock_shift             hash    for a clock that went back: seen (the latest that a worker saw), total (ms by which
                                     what is due and held was moved in all), last and at (by how much last, and when),
                                     and of a move under way by, lane and cursor (where it goes on)
+    probe                   string  written to find out whether the server takes writes; expires after a minute
     lanes                   set     names of all lanes that ever held work
     lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused, cap (the most held),
                                     ticket ("<when> <bells since>", last rung for or drained), help (until when no

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import stat
 from collections.abc import Collection
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def forget_spooled(folder: Path, identity: Identity, sources: Collection[str]) -
     for path in sorted(folder.glob("*.db")):
         try:
             removed += _forget_in(path, identity, sources)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             if not path.exists():
                 continue  # its receiver has emptied it, and what was in it is in the ledger
             failed.append(f"{path.name} ({type(error).__name__})")
@@ -42,6 +43,8 @@ def forget_spooled(folder: Path, identity: Identity, sources: Collection[str]) -
 
 def _forget_in(path: Path, identity: Identity, sources: Collection[str]) -> int:
     finder = Finder(identity)
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError("no regular file")
     # mode=rw: a file that its receiver has just emptied and removed is not made again.
     with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_BUSY)) as db:
         db.execute("PRAGMA secure_delete = ON")

@@ -28,6 +28,10 @@ _FULL = {
 #: have reached the replicas. This write stands for all before it; it passes where memory is used up, as settling must.
 _MARK = "#!lua flags=allow-oom\nreturn redis.call('HSET', KEYS[1], 'waited', 1)"
 
+#: A write like those of `record`, refused where they are. A server that is a replica, has failed to save, has too few
+#: replicas or too little memory answers what only reads.
+_PROBE = "#!lua\nreturn redis.call('SET', KEYS[1], '1', 'PX', 60000)"
+
 #: How many times a worker repeats a call whose answer was lost; every call can be repeated without harm.
 _REPEATS = 3
 
@@ -107,10 +111,11 @@ class Ledger:
         return Recorded(_texts(answer[1]))
 
     def ping(self) -> None:
-        """Raise unless the ledger answers and could record."""
+        """Raise unless the ledger answers and could record: it writes a key that expires (`probe` in keys.py)."""
         try:
             info = self.client.info("memory")
             role = self.client.role()
+            self.client.eval(_PROBE, 1, self.key("probe"))
         except redis.RedisError as error:
             raise _translate(error) from error
         if role[0] not in (b"master", "master"):

@@ -16,6 +16,7 @@ import redis
 Command = Sequence[Any]
 
 
+# fast path: see the head of this module.
 def ask(client: redis.Redis, *commands: Command) -> list[Any]:
     """Send all commands at once and return their answers, in order.
 

@@ -16,6 +16,7 @@ from tiercast.event import Event, campaign_object, customer_ids, tier_object
 from tiercast.ids import DELIVERY_ID_LENGTH, received_ms
 from tiercast.ledger import Digests
 from tiercast.ledger.model import DeliveryState, HeldDelivery, Plan, PlannedJob
+from tiercast.oversized import Oversized
 
 from .reader import Preview, Unreadable, read
 
@@ -43,6 +44,8 @@ class Planner:
 
     def _plan(self, held: HeldDelivery) -> Plan:
         source = self._source
+        if oversized := Oversized.from_body(held.body):
+            return self._settled(held, DeliveryState.QUARANTINED, oversized.reason)
         reading = read(
             held.body,
             source=source.name,
