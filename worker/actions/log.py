@@ -26,7 +26,7 @@ class Log(Action):
     class Options(Action.Options):
         message = fields.String(required=True, metadata={"description": "the line; a template"})
 
-    def perform(self, job: Job) -> str | None:
+    async def perform(self, job: Job) -> str | None:
         message: str = job.options.message
         _log.info("action.log", action=self.name, job=job.key, message=message)
         return message[:_MOST_SHOWN]
