@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import marshmallow
@@ -15,6 +15,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from tests.servers.web import Answer, WebServer
 from tiercast.actions import Action, Halt, Permanent, RetryLater, Unknown
 from tiercast.samples import sample_event
+from tiercast.runner import perform
 from tiercast.testing import make_action, make_job
 from worker.actions.webhook import Webhook
 
@@ -30,8 +31,7 @@ def web() -> Iterator[WebServer]:
 @contextmanager
 def caller(web: WebServer, **options: Any) -> Iterator[Action]:
     made = {"url": f"{web.url}/hook", "secret": SECRET, "allow_hosts": ["127.0.0.1"]} | options
-    with closing(make_action(Webhook, made)) as action:
-        yield action
+    yield make_action(Webhook, made)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def caller(web: WebServer, **options: Any) -> Iterator[Action]:
 )
 def test_the_signature_verifies(web: WebServer, configured: str, given: str | bytes) -> None:
     with caller(web, secret=configured) as action:
-        action.perform(make_job(action, sample_event(name="Zoë")))
+        perform(action, make_job(action, sample_event(name="Zoë")))
     (request,) = web.requests
     Verifier(given).verify(request.body, request.headers)
     with pytest.raises(WebhookVerificationError):
@@ -50,14 +50,14 @@ def test_the_signature_verifies(web: WebServer, configured: str, given: str | by
 def test_every_attempt_carries_the_key(web: WebServer) -> None:
     with caller(web) as action:
         job = make_job(action)
-        action.perform(job)
-        action.perform(job)
+        perform(action, job)
+        perform(action, job)
     assert [request.headers["webhook-id"] for request in web.requests] == [job.key, job.key]
 
 
 def test_a_key_is_made_safe_for_a_header(web: WebServer) -> None:
     with caller(web) as action:
-        action.perform(make_job(action, key="s:é \n100%:hook"))
+        perform(action, make_job(action, key="s:é \n100%:hook"))
     (request,) = web.requests
     assert request.headers["webhook-id"] == "s:%C3%A9%20%0A100%25:hook"
     Verifier(SECRET).verify(request.body, request.headers)
@@ -66,7 +66,7 @@ def test_a_key_is_made_safe_for_a_header(web: WebServer) -> None:
 def test_without_a_body_the_event_is_sent(web: WebServer) -> None:
     event = sample_event("customer.loyalty.tier.upgraded")
     with caller(web) as action:
-        told = action.perform(make_job(action, event))
+        told = perform(action, make_job(action, event))
     (request,) = web.requests
     assert (request.method, request.path) == ("POST", "/hook")
     assert request.headers["content-type"] == "application/json"
@@ -90,23 +90,23 @@ def test_without_a_body_the_event_is_sent(web: WebServer) -> None:
 )
 def test_a_body_of_ones_own(web: WebServer, body: object, sent: object) -> None:
     with caller(web, body="x") as action:
-        action.perform(make_job(action, body=body))
+        perform(action, make_job(action, body=body))
     assert web.requests[0].json == sent
     Verifier(SECRET).verify(web.requests[0].body, web.requests[0].headers)
 
 
 def test_text_that_is_not_json_needs_a_content_type(web: WebServer) -> None:
     with caller(web, body="x") as action, pytest.raises(Permanent, match="option body is not JSON"):
-        action.perform(make_job(action, body='{"tier": "Gold}'))
+        perform(action, make_job(action, body='{"tier": "Gold}'))
     with caller(web, body="x", headers={"Content-Type": "text/plain"}) as action:
-        action.perform(make_job(action, body="Gold"))
+        perform(action, make_job(action, body="Gold"))
     (request,) = web.requests
     assert (request.headers["content-type"], request.body) == ("text/plain", b"Gold")
 
 
 def test_headers_method_and_authorization(web: WebServer) -> None:
     with caller(web, method="PUT", headers={"X-Tier": "x"}, authorization="Bearer s3cr3t") as action:
-        action.perform(make_job(action, headers={"X-Tier": "Gold"}))
+        perform(action, make_job(action, headers={"X-Tier": "Gold"}))
     (request,) = web.requests
     assert request.method == "PUT"
     assert (request.headers["x-tier"], request.headers["authorization"]) == ("Gold", "Bearer s3cr3t")
@@ -115,13 +115,13 @@ def test_headers_method_and_authorization(web: WebServer) -> None:
 @pytest.mark.parametrize("value", ["a\r\nx: y", "a\nb", "é", "\x00"])
 def test_what_no_header_can_hold_kills_the_job(web: WebServer, value: str) -> None:
     with caller(web, headers={"X-Tier": "x"}) as action, pytest.raises(Permanent, match=r"headers\.X-Tier"):
-        action.perform(make_job(action, headers={"X-Tier": value}))
+        perform(action, make_job(action, headers={"X-Tier": value}))
     assert not web.requests
 
 
 def test_the_path_may_be_of_the_event(web: WebServer) -> None:
     with caller(web, url=web.url + "/hook/{{ event.customer.id }}?t={{ event.tier.name }}") as action:
-        action.perform(make_job(action, url=f"{web.url}/hook/cust_1?t=Gold leaf"))
+        perform(action, make_job(action, url=f"{web.url}/hook/cust_1?t=Gold leaf"))
     assert web.requests[0].path == "/hook/cust_1?t=Gold%20leaf"
 
 
@@ -130,7 +130,7 @@ def test_the_path_may_be_of_the_event(web: WebServer) -> None:
 )
 def test_the_host_may_not(web: WebServer, url: str) -> None:
     with caller(web, url=web.url + "/{{ event.id }}") as action, pytest.raises(Permanent, match="option url"):
-        action.perform(make_job(action, url=url.replace("{port}", str(web.port))))
+        perform(action, make_job(action, url=url.replace("{port}", str(web.port))))
     assert not web.requests
 
 
@@ -174,18 +174,18 @@ def test_a_name_that_resolves_to_this_machine_is_refused(web: WebServer, monkeyp
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     url = f"http://hooks.example:{web.port}/x"
     with caller(web, url=url, allow_hosts=[]) as action, pytest.raises(Halt, match="allow_hosts"):
-        action.perform(make_job(action))
+        perform(action, make_job(action))
     assert not web.requests
     with caller(web, url=url, allow_hosts=["hooks.example"]) as action:
-        action.perform(make_job(action))
+        perform(action, make_job(action))
     assert len(web.requests) == 1
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
-        (Answer(status=302, headers={"location": "http://169.254.169.254/"}), Permanent, "redirects are not followed"),
-        (Answer(status=410, body={"message": "gone away"}), Permanent, "answered 410: gone away"),
+        (Answer(status=302, headers={"location": "http://169.254.169.254/"}), Halt, "redirects are not followed"),
+        (Answer(status=410, body={"message": "gone away"}), Halt, "answered 410: gone away"),
         (Answer(status=401), Halt, "check the credential"),
         (Answer(status=500), RetryLater, "answered 500"),
         (Answer(hang_up=True), Unknown, "no answer"),
@@ -194,7 +194,7 @@ def test_a_name_that_resolves_to_this_machine_is_refused(web: WebServer, monkeyp
 def test_answers(web: WebServer, answer: Answer, error: type[Exception], message: str) -> None:
     web.queue.append(answer)
     with caller(web) as action, pytest.raises(error, match=message):
-        action.perform(make_job(action))
+        perform(action, make_job(action))
     assert len(web.requests) == 1
 
 
@@ -204,13 +204,13 @@ def test_neither_secret_is_shown(web: WebServer) -> None:
 
     web.default = repeat
     with caller(web, authorization="s3cr3t-token") as action, pytest.raises(Permanent) as raised:
-        action.perform(make_job(action))
+        perform(action, make_job(action))
     assert "s3cr3t" not in str(raised.value)
     assert "Okafor" not in str(raised.value)
 
 
 def test_without_a_secret_it_is_not_signed(web: WebServer) -> None:
     with caller(web, secret=None) as action:
-        action.perform(make_job(action))
+        perform(action, make_job(action))
     assert "webhook-signature" not in web.requests[0].headers
     assert "webhook-id" in web.requests[0].headers

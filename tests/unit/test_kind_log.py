@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
+from tiercast.runner import perform
 from tiercast.testing import make_action, make_job
 from worker.actions.log import Log
 
@@ -12,7 +13,7 @@ def test_a_line_is_written() -> None:
     action = make_action(Log, {"message": "x"}, name="announce")
     job = make_job(action, message="Ines is Gold now")
     with capture_logs() as lines:
-        assert action.perform(job) == "Ines is Gold now"
+        assert perform(action, job) == "Ines is Gold now"
     assert lines == [
         {
             "event": "action.log",
