@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import marshmallow
@@ -13,9 +14,10 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from tests.servers.web import Answer, WebServer
-from tiercast.actions import Action, Halt, Permanent, RetryLater, Unknown
-from tiercast.samples import sample_event
+from tiercast.actions import Action, Halt, Permanent, RetryLater, Skip, Unknown
+from tiercast.config.sandbox import Template, view_of
 from tiercast.runner import perform
+from tiercast.samples import sample_event
 from tiercast.testing import make_action, make_job
 from worker.actions.webhook import Webhook
 
@@ -214,3 +216,63 @@ def test_without_a_secret_it_is_not_signed(web: WebServer) -> None:
         perform(action, make_job(action))
     assert "webhook-signature" not in web.requests[0].headers
     assert "webhook-id" in web.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("id_", "path"),
+    [
+        ("ok", "/tiers/ok/stamp"),
+        ("4lx%2Fd03", "/tiers/4lx%2Fd03/stamp"),
+        ("a b", "/tiers/a%20b/stamp"),
+        ("..a", "/tiers/..a/stamp"),
+    ],
+)
+def test_a_value_in_the_path_is_one_segment(web: WebServer, id_: str, path: str) -> None:
+    with caller(web, url=web.url + "/tiers/{{ event.customer.source_id }}/stamp?v=1") as action:
+        perform(action, make_job(action, url=f"{web.url}/tiers/{id_}/stamp?v=1"))
+    assert web.requests[0].path == f"{path}?v=1"
+
+
+@pytest.mark.parametrize(
+    "id_",
+    [
+        "../../admin/users", "..%2F..%2Fadmin%2Fusers", "..", ".", "%2e%2E", "%2E", "a/b", "a?v=2", "a#", "a\\b", "a/../b",
+        "..%5Cx", "a\nb", "x/stamp?v=1#", "a" * 9000,
+    ],
+)  # fmt: skip
+def test_a_value_cannot_leave_the_configured_path(web: WebServer, id_: str) -> None:
+    with caller(web, url=web.url + "/tiers/{{ event.customer.source_id }}/stamp?v=1") as action:
+        with pytest.raises(Permanent, match="option url"):
+            perform(action, make_job(action, url=f"{web.url}/tiers/{id_}/stamp?v=1"))
+    assert not web.requests
+
+
+def test_an_empty_segment_is_skipped(web: WebServer) -> None:
+    with caller(web, url=web.url + "/tiers/{{ event.customer.source_id }}/stamp") as action, pytest.raises(Skip):
+        perform(action, make_job(action, url=f"{web.url}/tiers//stamp"))
+    assert not web.requests
+
+
+def test_urlencode_makes_one_segment_of_any_text() -> None:
+    view = view_of(sample_event(source_id="../a b/ü?"))
+    assert Template("{{ event.customer.source_id | urlencode }}").render(view) == "..%2Fa%20b%2F%C3%BC%3F"
+    assert Template("{{ '..' | urlencode }}{{ null | urlencode }}").render(view) == "%2E%2E"
+    assert Template("{{ {'a': 'b/c d'} | urlencode }}").render(view) == "a=b%2Fc+d"
+
+
+def test_address_and_headers_may_be_secret(web: WebServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Given an address that is a secret, in the environment, and a header that is one, in a file
+    monkeypatch.setenv("SLACK", f"{web.url}/services/T0/B0/s3cr3tpath")
+    monkeypatch.setenv("TIERCAST_CONFIG", str(tmp_path / "tiercast.toml"))
+    (tmp_path / "key").write_text("\ufeffs3cr3t-key\n", encoding="utf-8")
+    web.default = lambda request: Answer(status=422, body={"message": f"{request.path} {request.headers['x-key']}"})
+    # When it is called and refuses with both in its message
+    with caller(web, url="env:SLACK", headers={"X-Key": "file:key", "X-B": "b"}) as action:
+        with pytest.raises(Permanent) as raised:
+            perform(action, make_job(action))
+    # Then both were sent, and neither is shown
+    (request,) = web.requests
+    assert (request.path, request.headers["x-key"]) == ("/services/T0/B0/s3cr3tpath", "s3cr3t-key")
+    assert "s3cr3t" not in f"{raised.value} {action.options!r} {action.options.url}"
+    with pytest.raises(ValueError, match="url: the environment variable NONE is not set"), caller(web, url="env:NONE"):
+        pass

@@ -14,9 +14,9 @@ from tests.servers.voucherify import APP_ID, APP_TOKEN, FakeVoucherify, Fault
 from tests.servers.web import Answer
 from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unknown
 from tiercast.config import load_config
+from tiercast.runner import close, confirm, perform
 from tiercast.samples import sample_event
 from tiercast.settings import load_settings
-from tiercast.runner import close, confirm, perform
 from tiercast.testing import ActionContract, make_action, make_job
 from worker.actions.voucherify_points import VoucherifyPoints
 

@@ -163,7 +163,9 @@ def vendor_code(answer: Answer) -> str:
     if not isinstance(body, dict):
         return ""
     places = [body, body.get("error"), *(body["errors"][:1] if isinstance(body.get("errors"), list) else ())]
-    codes = [str(place[key]) for place in places if isinstance(place, dict) for key in _CODE_KEYS if _is_code(place, key)]
+    codes = [
+        str(place[key]) for place in places if isinstance(place, dict) for key in _CODE_KEYS if _is_code(place, key)
+    ]
     return ", ".join(dict.fromkeys(code for code in codes if code != str(answer.status)))
 
 

@@ -404,7 +404,7 @@ def _check_headers(headers: Mapping[str, str], host: str | None) -> None:
 
 
 def _check_header(value: str, host: str | None) -> None:
-    if any(sign < " " and sign != "\t" or sign == "\x7f" or "\ud800" <= sign <= "\udfff" for sign in value):
+    if any((sign < " " and sign != "\t") or sign == "\x7f" or "\ud800" <= sign <= "\udfff" for sign in value):
         raise Permanent(f"the request to {host} cannot be sent: a header or the address is malformed")
 
 

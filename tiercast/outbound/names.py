@@ -85,7 +85,9 @@ class Lookups:
             self._look_up(host)
             with self._lock:
                 self._running[proven] -= 1
-                waiting = next((which for which in (True, False) if self._queues[which] and self._has_room(which)), None)
+                waiting = next(
+                    (which for which in (True, False) if self._queues[which] and self._has_room(which)), None
+                )
                 if waiting is None:
                     return
                 proven = waiting

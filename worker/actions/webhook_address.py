@@ -118,9 +118,7 @@ class Address:
             )
         if not good:
             raise Permanent(f"{_LEAVES}; pass values through | urlencode")
-        if not self._blocks and any(
-            one.only_values and not part for one, part in zip(expected, found, strict=True)
-        ):
+        if not self._blocks and any(one.only_values and not part for one, part in zip(expected, found, strict=True)):
             raise Skip("a part of option url is empty for this event")
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tiercast_stars import GrantStars
 
-from tiercast.actions import Halt, RetryLater, Unknown
+from tiercast.actions import Halt, RateLimited, Unknown
 from tiercast.runner import close, confirm, perform
 from tiercast.testing import ActionContract, make_action, make_job
 
@@ -115,7 +115,7 @@ def test_after_an_attempt_without_an_answer_it_knows_whether_it_happened(vendor:
     close(action)
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(401, Halt), (503, RetryLater)])
+@pytest.mark.parametrize(("status", "outcome"), [(401, Halt), (429, RateLimited), (503, Unknown)])
 def test_what_the_vendors_answers_mean(vendor: Vendor, status: int, outcome: type[Exception]) -> None:
     action = make_action(GrantStars, options(vendor))
     vendor.status = status
