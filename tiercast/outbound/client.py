@@ -6,6 +6,7 @@ What it stands on (aiohttp) shows nowhere outside this module and `names`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import ssl
@@ -199,7 +200,6 @@ class Client:
         _current.set(call)
         body = bytearray()
         try:
-            # Not in one step with the call below: a deadline that is over would cancel before anything was sent.
             async with asyncio.timeout(seconds):
                 call.response = await self._session().request(
                     method,
@@ -285,10 +285,8 @@ class _Opened:
         self._forget = forget
         # `asyncio.run` finishes the asynchronous generators that are begun, and so this one, before it closes the loop.
         self._life = self._live()
-        try:
+        with contextlib.suppress(StopIteration):
             self._life.__anext__().send(None)
-        except StopIteration:
-            pass
 
     async def close(self) -> None:
         await self._life.aclose()

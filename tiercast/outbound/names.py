@@ -12,6 +12,7 @@ minutes. So each look-up has a thread, which whoever asked leaves behind when th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -203,9 +204,7 @@ async def _result(shared: Future[Addresses]) -> Addresses:
 
 def _from_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Callable[[Future[Addresses]], None]:
     def callback(_shared: Future[Addresses]) -> None:
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and with it who waited
             loop.call_soon_threadsafe(call)
-        except RuntimeError:
-            pass  # The loop has ended meanwhile, and with it who waited.
 
     return callback
