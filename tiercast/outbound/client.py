@@ -30,6 +30,7 @@ from .addresses import AddressRefused, canonical, refuse_private_host
 from .answers import Answer, classify
 from .encoding import encode_json
 from .names import Resolver
+from .requests import check_headers, parsed
 from .waits import RETRY_AFTER, Waits
 
 #: How many bytes of an answer are read, unless a kind says otherwise.
@@ -46,9 +47,6 @@ _KEEP_IDLE_SECONDS = 30.0
 
 #: How many addresses a client remembers the parsed form of.
 _MOST_TARGETS = 256
-
-#: No address is longer: servers refuse more than 8 KiB.
-_LONGEST_URL = 8192
 
 #: All times are the deadline's, which holds for the whole; aiohttp's own would be more timers for each call.
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
@@ -164,7 +162,7 @@ class Client:
             content = encode_json(json)
             headers = {"content-type": "application/json", **(headers or {})}
         if headers:
-            _check_headers(headers, target.raw_host)
+            check_headers(headers, target.raw_host)
         seconds = self.timeout if timeout is None else timeout
         answer = await self._exchange(method, target, content, headers, seconds, max_answer)
         if not 200 <= answer.status < 300:
@@ -261,7 +259,7 @@ class Client:
             url = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}"
         target = self._targets.get(url)
         if target is None:
-            target = _parsed(url)
+            target = parsed(url)
             if self._allowed is not None:
                 # The resolver is not asked for literal addresses.
                 try:
@@ -357,53 +355,6 @@ def _why(error: Exception) -> str:
         number = error.os_error.errno
         return os.strerror(number) if number else "no address answers"
     return type(error).__name__
-
-
-def _parsed(url: str) -> URL:
-    """Parse an address and keep it byte for byte: what is encoded in it must not be decoded, dots must not climb.
-
-    Raises:
-        Permanent: it is none that can be called.
-    """
-    text = _encoded(url.partition("#")[0])
-    try:
-        target = URL(text, encoded=True)
-        good = target.scheme in {"http", "https"} and bool(target.raw_host) and target.port is not None
-    except ValueError:
-        good = False
-    if not good or len(text) > _LONGEST_URL or target.raw_user is not None or target.raw_password is not None:
-        raise Permanent("the address of the call is no http or https address without user and password")
-    return target if (target.raw_host or "").isascii() else target.with_host(target.host or "")
-
-
-#: What an address may hold as it is.
-_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#[]@!$&'()*+,;=%")
-
-
-def _encoded(url: str) -> str:
-    """The address with what it cannot hold encoded; what is encoded already stays."""
-    if _PLAIN.issuperset(url):
-        return url
-    scheme, mark, rest = url.partition("://")
-    end = next((place for place, sign in enumerate(rest) if sign in "/?#"), len(rest))
-    host, rest = rest[:end], rest[end:]
-    encoded = "".join(sign if sign in _PLAIN else _percent(sign) for sign in rest)
-    return f"{scheme}{mark}{host}{encoded}"
-
-
-def _percent(sign: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in sign.encode("utf-8", "replace"))
-
-
-def _check_headers(headers: Mapping[str, str], host: str | None) -> None:
-    for name, value in headers.items():
-        if not (value.isascii() and value.isprintable() and name.isascii()):
-            _check_header(value, host)
-
-
-def _check_header(value: str, host: str | None) -> None:
-    if any((sign < " " and sign != "\t") or sign == "\x7f" or "\ud800" <= sign <= "\udfff" for sign in value):
-        raise Permanent(f"the request to {host} cannot be sent: a header or the address is malformed")
 
 
 def _proxy_hosts() -> frozenset[str]:

@@ -28,5 +28,10 @@ class Log(Action):
 
     async def perform(self, job: Job) -> str | None:
         message: str = job.options.message
-        _log.info("action.log", action=self.name, job=job.key, message=message)
+        try:
+            _log.info("action.log", action=self.name, job=job.key, message=message)
+        except UnicodeEncodeError:
+            # Standard output is in an encoding that lacks a character of it; half a name is better than no line.
+            escaped = message.encode("ascii", "backslashreplace").decode()
+            _log.info("action.log", action=self.name, job=job.key, message=escaped)
         return message[:_MOST_SHOWN]
