@@ -6,27 +6,35 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from .actions import Action, Job
 
 #: What became of a job: a text or None where it is done, or the exception that the kind answered with.
 Answer = str | Exception | None
 
+_T = TypeVar("_T")
+
+#: How many threads call a plain kind at once, as in a worker.
+_THREADS = 8
+
 
 class ActionRunner:
     """Runs one action on an event loop of its own, which lasts as long as the action: its connections belong to it.
 
-    >>> from tiercast.testing import make_action, make_job
-    >>> with ActionRunner(make_action(Stars, {})) as stars:         # doctest: +SKIP
-    ...     stars.perform(make_job(stars.action))
+    Async methods run on the loop, plain ones in a few threads. One thread uses a runner.
+
+        with ActionRunner(make_action(Stars, {})) as stars:
+            stars.perform(make_job(stars.action))
     """
 
     def __init__(self, action: Action) -> None:
         self.action = action
-        self._loop = asyncio.Runner()
+        self._loop: asyncio.Runner | None = None
+        self._threads: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> ActionRunner:
         return self
@@ -36,64 +44,101 @@ class ActionRunner:
 
     def perform(self, job: Job) -> str | None:
         """Perform one job and return what the kind returned; what it raises is raised."""
-        return self._loop.run(_result(self.action.perform, job))  # type: ignore[no-any-return]
+        return self.run(self._result(self.action.perform, job))  # type: ignore[no-any-return]
 
     def perform_at_once(self, jobs: Iterable[Job]) -> list[Answer]:
         """Perform jobs at the same time, as a worker does; an answer for each, in their order."""
-        return self._loop.run(_all(self.action, list(jobs)))
+        return self.run(self._all(list(jobs)))
 
     def perform_many(self, jobs: list[Job]) -> list[tuple[Job, Answer]]:
         """Perform jobs by the kind's bulk call and return what it yielded; what it raises is raised."""
-        return self._loop.run(_listed(self.action, jobs))
+        return self.run(self._listed(jobs))
 
     def confirm(self, job: Job) -> bool | None:
         """Ask the kind whether an earlier attempt of the job had its effect."""
-        return self._loop.run(_result(self.action.confirm, job))  # type: ignore[no-any-return]
+        return self.run(self._result(self.action.confirm, job))  # type: ignore[no-any-return]
+
+    def perform_cancelled(self, job: Job, *, after: float = 0.0) -> Answer | asyncio.CancelledError:
+        """Perform a job of an async kind and cancel it after some seconds; what it came to, if it was quicker."""
+        return self.run(self._cancelled(job, after))
+
+    def run(self, work: Awaitable[_T]) -> _T:
+        """Run a coroutine on the loop that the action's connections belong to."""
+        if self._loop is None:
+            self._loop = asyncio.Runner()
+        return self._loop.run(_awaited(work))
 
     def close(self) -> None:
-        """Close the action and the loop; more than once does no harm."""
-        self._loop.run(_result(self.action.close))
-        self._loop.close()
-        self._loop = asyncio.Runner()
+        """Close the action, and the loop with all that is still open in it; more than once does no harm."""
+        try:
+            self.run(self._result(self.action.close))
+        finally:
+            loop, self._loop = self._loop, None
+            if loop is not None:
+                loop.close()
+            threads, self._threads = self._threads, None
+            if threads is not None:
+                threads.shutdown()
+
+    async def _result(self, method: Callable[..., Any], *args: Any) -> Any:
+        """Call a method: an async one here, a plain one in a thread, since it may block."""
+        if inspect.iscoroutinefunction(method):
+            return await method(*args)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="action")
+        result = await asyncio.get_running_loop().run_in_executor(self._threads, method, *args)
+        # A plain function that hands an async one's result on.
+        return await result if inspect.isawaitable(result) else result
+
+    async def _all(self, jobs: list[Job]) -> list[Answer]:
+        return await asyncio.gather(*map(self._answer, jobs))
+
+    async def _answer(self, job: Job) -> Answer:
+        try:
+            return await self._result(self.action.perform, job)  # type: ignore[no-any-return]
+        except Exception as error:
+            return error
+
+    async def _cancelled(self, job: Job, after: float) -> Answer | asyncio.CancelledError:
+        task = asyncio.ensure_future(self._answer(job))
+        await asyncio.sleep(after)
+        task.cancel()
+        try:
+            return await task
+        except asyncio.CancelledError as error:
+            return error
+
+    async def _listed(self, jobs: list[Job]) -> list[tuple[Job, Answer]]:
+        answers = self.action.perform_many(jobs)
+        if isinstance(answers, AsyncIterable):
+            return [answer async for answer in answers]
+        return await asyncio.get_running_loop().run_in_executor(None, list, answers)
+
+
+async def _awaited(work: Awaitable[_T]) -> _T:
+    return await work
 
 
 def perform(action: Action, job: Job) -> str | None:
     """Perform one job on an event loop that lasts for this call only."""
-    return asyncio.run(_result(action.perform, job))  # type: ignore[no-any-return]
+    return _once(action, lambda runner: runner.perform(job))
 
 
 def perform_many(action: Action, jobs: list[Job]) -> list[tuple[Job, Answer]]:
     """Perform jobs by the kind's bulk call, on an event loop that lasts for this call only."""
-    return asyncio.run(_listed(action, jobs))
+    return _once(action, lambda runner: runner.perform_many(jobs))
+
+
+def confirm(action: Action, job: Job) -> bool | None:
+    """Ask whether an earlier attempt had its effect, on an event loop that lasts for this call only."""
+    return _once(action, lambda runner: runner.confirm(job))
 
 
 def close(action: Action) -> None:
-    """Close an action, on an event loop that lasts for this call only where its `close` is async."""
-    if inspect.iscoroutinefunction(action.close):
-        asyncio.run(action.close())
-    else:
-        action.close()
+    """Close an action, plain or async."""
+    ActionRunner(action).close()
 
 
-async def _result(method: Any, *args: Any) -> Any:
-    """Call a method: an async one here, a plain one in a thread, since it may block."""
-    if inspect.iscoroutinefunction(method):
-        return await method(*args)
-    return await asyncio.to_thread(method, *args)
-
-
-async def _all(action: Action, jobs: list[Job]) -> list[Answer]:
-    async def answer_for(job: Job) -> Answer:
-        try:
-            return await _result(action.perform, job)  # type: ignore[no-any-return]
-        except Exception as error:
-            return error
-
-    return await asyncio.gather(*map(answer_for, jobs))
-
-
-async def _listed(action: Action, jobs: list[Job]) -> list[tuple[Job, Answer]]:
-    answers = action.perform_many(jobs)
-    if isinstance(answers, AsyncIterable):
-        return [answer async for answer in answers]
-    return await asyncio.to_thread(list, answers)
+def _once(action: Action, call: Callable[[ActionRunner], _T]) -> _T:
+    with ActionRunner(action) as runner:
+        return call(runner)

@@ -1,7 +1,8 @@
 """Settings from the environment, read and validated once at the start of each process.
 
 Two variables are validated here and read by the kind `email` itself, since they are the defaults of its options:
-`TIERCAST_EMAIL_SERVER` (`server`) and `TIERCAST_EMAIL_FROM` (`from`).
+`TIERCAST_EMAIL_SERVER` (`server`) and `TIERCAST_EMAIL_FROM` (`from`). So are `TIERCAST_PROXY` and
+`TIERCAST_VENDOR_MESSAGES`, which `tiercast.outbound` reads.
 """
 
 from __future__ import annotations
@@ -119,6 +120,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     redis_url = _ledger(env)
     _check_ca(env)
     _check_email(env)
+    _matching(env, "TIERCAST_PROXY", "none", "none|environment", "none or environment")
+    _matching(env, "TIERCAST_VENDOR_MESSAGES", "short", "short|full", "short or full")
     return Settings(
         config=_folder(env, "TIERCAST_CONFIG") or Path("tiercast.toml"),
         config_named=_folder(env, "TIERCAST_CONFIG") is not None,

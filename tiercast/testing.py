@@ -20,9 +20,11 @@ so point the options at a server of your tests.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -31,7 +33,7 @@ import pytest
 
 from .actions import Action, Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
 from .event import TIER_EVENTS, Event, customer_object
-from .runner import perform, perform_many
+from .runner import ActionRunner
 from .samples import envelope, sample_data, sample_event
 
 __all__ = ["ActionContract", "envelope", "make_action", "make_job", "sample_data", "sample_event"]
@@ -86,15 +88,14 @@ class ActionContract:
 
     action_class: ClassVar[type[Action]]
     options: Mapping[str, Any] = {}
+    #: How long an async kind may keep its loop from turning, in seconds, beyond what the machine itself is late.
+    max_block_seconds: ClassVar[float] = 0.25
 
     @contextmanager
-    def action(self) -> Iterator[Action]:
-        """The kind with its options; closed afterwards."""
-        action = make_action(self.action_class, self.options)
-        try:
-            yield action
-        finally:
-            action.close()
+    def running(self) -> Iterator[ActionRunner]:
+        """The kind with its options, on a loop of its own; closed afterwards."""
+        with ActionRunner(make_action(self.action_class, self.options)) as runner:
+            yield runner
 
     def secrets(self, action: Action) -> list[str]:
         """The values of the options that are secret."""
@@ -127,30 +128,60 @@ class ActionContract:
             )
 
     def test_it_shows_no_secret(self) -> None:
-        with self.action() as action:
+        with self.running() as runner:
+            action = runner.action
             shown = f"{action!r} {action} {action.options!r} {make_job(action)!r}"
             assert not [secret for secret in self.secrets(action) if secret in shown]
 
     @pytest.mark.parametrize("type_", TIER_EVENTS)
     def test_it_performs_every_tier_event(self, type_: str) -> None:
-        with self.action() as action:
-            self.check(action, make_job(action, sample_event(type_)))
+        with self.running() as runner:
+            self.check(runner, make_job(runner.action, sample_event(type_)))
 
     @pytest.mark.parametrize("changes", [{"email": None, "name": None, "source_id": None}, {"customer": False}])
     def test_it_bears_nulls(self, changes: Mapping[str, Any]) -> None:
-        with self.action() as action:
-            self.check(action, make_job(action, sample_event(**changes)))
+        with self.running() as runner:
+            self.check(runner, make_job(runner.action, sample_event(**changes)))
 
-    def test_it_may_be_called_from_several_threads(self) -> None:
-        with self.action() as action, ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda job: self.check(action, job), [make_job(action) for _ in range(24)]))
+    def test_it_performs_24_jobs_at_once(self) -> None:
+        with self.running() as runner:
+            jobs = [make_job(runner.action) for _ in range(24)]
+            for job, outcome in zip(jobs, runner.perform_at_once(jobs), strict=True):
+                self.check_outcome(runner.action, job, outcome)
+
+    def test_if_it_is_async_it_does_not_block_its_loop(self) -> None:
+        if not self.action_class.is_async():
+            return
+        with self.running() as runner:
+            # The first call may have to import and to connect.
+            self.check(runner, make_job(runner.action))
+            job = make_job(runner.action)
+            with _Watch() as machine:
+                blocked = runner.run(_longest_block(runner.action, job))
+            late = blocked - machine.longest
+            assert late < self.max_block_seconds, (
+                f"the loop stood still for {late:.2f} s: await what takes long, or write plain functions"
+            )
+
+    def test_if_it_is_async_an_attempt_can_be_cancelled(self) -> None:
+        if not self.action_class.is_async():
+            return
+        with self.running() as runner:
+            for after in (0.0, 0.001, 0.01):
+                job = make_job(runner.action)
+                outcome = runner.perform_cancelled(job, after=after)
+                if not isinstance(outcome, asyncio.CancelledError):
+                    self.check_outcome(runner.action, job, outcome)
+                # Whatever was cancelled, the next job must find the action usable.
+                self.check(runner, make_job(runner.action))
 
     def test_its_bulk_call_answers_for_known_jobs_and_once(self) -> None:
         if not self.action_class.is_bulk():
             return
-        with self.action() as action:
+        with self.running() as runner:
+            action = runner.action
             jobs = [make_job(action) for _ in range(min(action.max_batch, 25))]
-            answered = perform_many(action, jobs)
+            answered = runner.perform_many(jobs)
             keys = [job.key for job, _ in answered]
             assert len(keys) == len(set(keys)), "a job was answered for twice"
             assert set(keys) <= {job.key for job in jobs}, "an answer for a job that was not given"
@@ -158,17 +189,17 @@ class ActionContract:
                 self.check_outcome(action, job, outcome)
 
     def test_it_closes_more_than_once(self) -> None:
-        with self.action() as action:
-            self.check(action, make_job(action))
-            action.close()
+        with self.running() as runner:
+            self.check(runner, make_job(runner.action))
+            runner.close()
 
-    def check(self, action: Action, job: Job) -> None:
+    def check(self, runner: ActionRunner, job: Job) -> None:
         """Perform the job, and check what came of it."""
         try:
-            outcome: str | Exception | None = perform(action, job)
+            outcome: str | Exception | None = runner.perform(job)
         except OUTCOMES as error:
             outcome = error
-        self.check_outcome(action, job, outcome)
+        self.check_outcome(runner.action, job, outcome)
 
     def check_outcome(self, action: Action, job: Job, outcome: str | Exception | None) -> None:
         """Check that an outcome is one that Tiercast knows, and holds neither secrets nor personal data."""
@@ -182,3 +213,51 @@ class ActionContract:
 
 def _texts(values: Iterable[object]) -> list[str]:
     return [value for value in values if isinstance(value, str) and value]
+
+
+class _Watch:
+    """Notes how late the machine itself wakes a thread, so that a busy one is not taken for a kind that blocks."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        before = time.monotonic()
+        while not self._stop.wait(0.01):
+            now = time.monotonic()
+            self.longest, before = max(self.longest, now - before), now
+
+
+async def _longest_block(action: Action, job: Job) -> float:
+    """Perform a job, by the bulk call where there is one; the longest time in which the loop did not turn."""
+    task = asyncio.ensure_future(_attempt(action, job))
+    longest, before = 0.0, time.monotonic()
+    while not task.done():
+        await asyncio.sleep(0.005)
+        now = time.monotonic()
+        longest, before = max(longest, now - before), now
+    await task
+    return longest
+
+
+async def _attempt(action: Action, job: Job) -> None:
+    try:
+        if action.is_bulk():
+            async for _ in action.perform_many([job]):  # type: ignore[union-attr]
+                pass
+        else:
+            performed = action.perform(job)
+            assert isinstance(performed, Awaitable)
+            await performed
+    except OUTCOMES:
+        pass

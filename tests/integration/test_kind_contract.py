@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -106,9 +108,41 @@ class _CarelessContract(ActionContract):
         ("test_it_shows_no_secret", {}),
         ("test_it_performs_every_tier_event", {"type_": "customer.loyalty.tier.left"}),
         ("test_its_bulk_call_answers_for_known_jobs_and_once", {}),
-        ("test_it_may_be_called_from_several_threads", {}),
+        ("test_it_performs_24_jobs_at_once", {}),
     ],
 )
 def test_the_kit_catches_a_careless_kind(test: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(AssertionError):
         getattr(_CarelessContract(), test)(**arguments)
+
+
+class Blocking(Action):
+    """Stands on its loop, and cannot be used again after it was cancelled."""
+
+    kind = "blocking"
+    cancelled = False
+
+    async def perform(self, job: Job) -> str | None:
+        if self.cancelled:
+            raise RuntimeError("not usable any more")
+        try:
+            await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        time.sleep(0.6)
+        return None
+
+
+class _BlockingContract(ActionContract):
+    action_class: ClassVar[type[Action]] = Blocking
+
+
+def test_the_kit_catches_an_async_kind_that_blocks() -> None:
+    with pytest.raises(AssertionError, match="the loop stood still"):
+        _BlockingContract().test_if_it_is_async_it_does_not_block_its_loop()
+
+
+def test_the_kit_catches_a_kind_that_a_cancelled_attempt_leaves_unusable() -> None:
+    with pytest.raises(RuntimeError, match="not usable"):
+        _BlockingContract().test_if_it_is_async_an_attempt_can_be_cancelled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,9 @@ import marshmallow
 import pytest
 
 from tests.servers.hubspot import FakeHubSpot
-from tests.servers.web import Answer
-from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unknown
-from tiercast.runner import perform_many
+from tests.servers.web import Answer, Request
+from tiercast.actions import Action, Halt, Job, Permanent, RateLimited, RetryLater, Skip, Unknown
+from tiercast.runner import close, perform, perform_many
 from tiercast.testing import make_action, make_job
 from worker.actions.hubspot import PATH, HubSpot
 
@@ -29,7 +30,7 @@ def action(hubspot: FakeHubSpot) -> Iterator[Action]:
     options = {"token": "pat-s3cr3t", "id": "x", "properties": {}, "base_url": hubspot.url}
     made = make_action(HubSpot, options)
     yield made
-    made.close()
+    close(made)
 
 
 def contact(action: Action, id_: str, **properties: Any) -> Job:
@@ -42,7 +43,7 @@ def together(action: Action, jobs: list[Job]) -> list[Outcome]:
 
 
 def test_the_call_is_the_documented_one(hubspot: FakeHubSpot, action: Action) -> None:
-    told = action.perform(contact(action, "ines@example.com", loyalty_tier="Gold leaf", points=7, vip=True))
+    told = perform(action, contact(action, "ines@example.com", loyalty_tier="Gold leaf", points=7, vip=True))
     (request,) = hubspot.requests
     assert (request.method, request.path) == ("POST", PATH)
     assert request.headers["content-type"] == "application/json"
@@ -59,13 +60,13 @@ def test_the_call_is_the_documented_one(hubspot: FakeHubSpot, action: Action) ->
 
 def test_a_contact_is_updated_the_second_time(hubspot: FakeHubSpot, action: Action) -> None:
     job = contact(action, "ines@example.com", loyalty_tier="Gold leaf")
-    action.perform(job)
-    assert action.perform(job) == "contact 101 updated"
+    perform(action, job)
+    assert perform(action, job) == "contact 101 updated"
     assert hubspot.contacts == {"ines@example.com": {"loyalty_tier": "Gold leaf"}}
 
 
 def test_null_and_empty_clear_a_property(hubspot: FakeHubSpot, action: Action) -> None:
-    action.perform(contact(action, "ines@example.com", loyalty_tier=None, since=""))
+    perform(action, contact(action, "ines@example.com", loyalty_tier=None, since=""))
     assert hubspot.contacts["ines@example.com"] == {"loyalty_tier": "", "since": ""}
 
 
@@ -118,7 +119,6 @@ def test_errors_that_name_no_item_are_found_by_smaller_calls(hubspot: FakeHubSpo
     ("answer", "error"),
     [
         (Answer(status=429, body={"message": "ten secondly limit"}, headers={"retry-after": "3"}), RetryLater),
-        (Answer(status=409, body={"message": "conflict", "category": "CONFLICT"}), RetryLater),
         (Answer(status=423), RetryLater),
         (Answer(status=477, headers={"retry-after": "60"}), RetryLater),
         (Answer(status=502), RetryLater),
@@ -134,7 +134,7 @@ def test_what_holds_for_the_whole_call(
 ) -> None:
     hubspot.queue.append(answer)
     with pytest.raises(error):
-        action.perform(contact(action, "ines@example.com"))
+        perform(action, contact(action, "ines@example.com"))
     if answer.body != {"status": "COMPLETE", "results": []}:
         hubspot.queue.append(answer)
         with pytest.raises(error):
@@ -142,10 +142,44 @@ def test_what_holds_for_the_whole_call(
     assert not hubspot.contacts
 
 
+def test_a_conflict_is_that_contacts_alone(hubspot: FakeHubSpot, action: Action) -> None:
+    # Given a HubSpot that answers 409 for a whole batch in which one contact conflicts for good
+    upsert = hubspot.default
+
+    def conflicting(request: Request) -> Answer:
+        if any(entry["id"] == "c4@x.example" for entry in request.json["inputs"]):
+            return Answer(status=409, body={"category": "CONFLICT", "message": "these values belong to contact 101"})
+        return upsert(request)
+
+    hubspot.default = conflicting
+    # When ten are performed together
+    outcomes = together(action, [contact(action, f"c{number}@x.example") for number in range(10)])
+    # Then the others are written by smaller calls, and that one is tried again later
+    assert [place for place, outcome in enumerate(outcomes) if not isinstance(outcome, str)] == [4]
+    assert isinstance(outcomes[4], RetryLater)
+    assert len(hubspot.requests) <= 10
+
+
+def test_an_answer_that_is_compressed_unasked_is_read(hubspot: FakeHubSpot, action: Action) -> None:
+    body = gzip.compress(b'{"status": "COMPLETE", "results": [{"id": "7", "new": true}]}')
+    hubspot.queue.append(Answer(body=body, headers={"content-encoding": "gzip"}))
+    assert perform(action, contact(action, "ines@example.com")) is None
+    # One that cannot be read is judged by its status
+    hubspot.queue.append(Answer(body=b"???", headers={"content-encoding": "br"}))
+    assert perform(action, contact(action, "ines@example.com")) is None
+
+
+def test_a_day_that_is_used_up_is_waited_for_longer(hubspot: FakeHubSpot, action: Action) -> None:
+    hubspot.queue.append(Answer(status=429, body={"errorType": "RATE_LIMIT", "policyName": "DAILY"}))
+    with pytest.raises(RateLimited) as raised:
+        perform(action, contact(action, "ines@example.com"))
+    assert raised.value.after == 1800
+
+
 def test_429_waits_for_everyone(hubspot: FakeHubSpot, action: Action) -> None:
     hubspot.queue.append(Answer(status=429, headers={"retry-after": "3"}))
     with pytest.raises(RetryLater) as raised:
-        action.perform(contact(action, "ines@example.com"))
+        perform(action, contact(action, "ines@example.com"))
     assert (raised.value.after, raised.value.everyone) == (3.0, True)
 
 
@@ -163,14 +197,14 @@ def test_429_waits_for_everyone(hubspot: FakeHubSpot, action: Action) -> None:
 def test_errors_of_items(hubspot: FakeHubSpot, action: Action, category: str, error: type[Exception]) -> None:
     hubspot.queue.append(Answer(status=207, body={"results": [], "errors": [{"category": category, "message": "no"}]}))
     with pytest.raises(error):
-        action.perform(contact(action, "ines@example.com"))
+        perform(action, contact(action, "ines@example.com"))
 
 
 def test_a_refused_token_stops_the_lane_and_is_not_shown(hubspot: FakeHubSpot) -> None:
     action = make_action(HubSpot, {"token": "pat-wrong-s3cr3t", "id": "x", "base_url": hubspot.url})
     with pytest.raises(Halt) as raised:
-        action.perform(contact(action, "ines@example.com"))
-    action.close()
+        perform(action, contact(action, "ines@example.com"))
+    close(action)
     assert "s3cr3t" not in str(raised.value)
 
 
@@ -178,7 +212,7 @@ def test_the_customer_is_not_shown(hubspot: FakeHubSpot, action: Action) -> None
     said = "12 Elm Street of Ines Okafor (crm-40217) is not valid for crm-id-77"
     hubspot.queue.append(Answer(status=207, body={"errors": [{"category": "VALIDATION_ERROR", "message": said}]}))
     with pytest.raises(Permanent) as raised:
-        action.perform(contact(action, "crm-id-77"))
+        perform(action, contact(action, "crm-id-77"))
     for hidden in ("Okafor", "crm-40217", "crm-id-77"):
         assert hidden not in str(raised.value)
 
@@ -198,7 +232,7 @@ def test_a_batch_ends_in_time(hubspot: FakeHubSpot) -> None:
     jobs = [contact(action, "ines@example.com") for _ in range(50)]
     # When they are performed together
     outcomes = together(action, jobs)
-    action.close()
+    close(action)
     # Then some are done, and the rest is left for the next time
     assert 1 <= len(hubspot.requests) < 10
     assert outcomes[0] is None

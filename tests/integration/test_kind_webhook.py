@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import marshmallow
@@ -13,7 +14,9 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from tests.servers.web import Answer, WebServer
-from tiercast.actions import Action, Halt, Permanent, RetryLater, Unknown
+from tiercast.actions import Action, Halt, Permanent, RetryLater, Skip, Unknown
+from tiercast.config.sandbox import Template, view_of
+from tiercast.runner import perform
 from tiercast.samples import sample_event
 from tiercast.testing import make_action, make_job
 from worker.actions.webhook import Webhook
@@ -30,8 +33,7 @@ def web() -> Iterator[WebServer]:
 @contextmanager
 def caller(web: WebServer, **options: Any) -> Iterator[Action]:
     made = {"url": f"{web.url}/hook", "secret": SECRET, "allow_hosts": ["127.0.0.1"]} | options
-    with closing(make_action(Webhook, made)) as action:
-        yield action
+    yield make_action(Webhook, made)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def caller(web: WebServer, **options: Any) -> Iterator[Action]:
 )
 def test_the_signature_verifies(web: WebServer, configured: str, given: str | bytes) -> None:
     with caller(web, secret=configured) as action:
-        action.perform(make_job(action, sample_event(name="Zoë")))
+        perform(action, make_job(action, sample_event(name="Zoë")))
     (request,) = web.requests
     Verifier(given).verify(request.body, request.headers)
     with pytest.raises(WebhookVerificationError):
@@ -50,14 +52,14 @@ def test_the_signature_verifies(web: WebServer, configured: str, given: str | by
 def test_every_attempt_carries_the_key(web: WebServer) -> None:
     with caller(web) as action:
         job = make_job(action)
-        action.perform(job)
-        action.perform(job)
+        perform(action, job)
+        perform(action, job)
     assert [request.headers["webhook-id"] for request in web.requests] == [job.key, job.key]
 
 
 def test_a_key_is_made_safe_for_a_header(web: WebServer) -> None:
     with caller(web) as action:
-        action.perform(make_job(action, key="s:é \n100%:hook"))
+        perform(action, make_job(action, key="s:é \n100%:hook"))
     (request,) = web.requests
     assert request.headers["webhook-id"] == "s:%C3%A9%20%0A100%25:hook"
     Verifier(SECRET).verify(request.body, request.headers)
@@ -66,7 +68,7 @@ def test_a_key_is_made_safe_for_a_header(web: WebServer) -> None:
 def test_without_a_body_the_event_is_sent(web: WebServer) -> None:
     event = sample_event("customer.loyalty.tier.upgraded")
     with caller(web) as action:
-        told = action.perform(make_job(action, event))
+        told = perform(action, make_job(action, event))
     (request,) = web.requests
     assert (request.method, request.path) == ("POST", "/hook")
     assert request.headers["content-type"] == "application/json"
@@ -90,23 +92,23 @@ def test_without_a_body_the_event_is_sent(web: WebServer) -> None:
 )
 def test_a_body_of_ones_own(web: WebServer, body: object, sent: object) -> None:
     with caller(web, body="x") as action:
-        action.perform(make_job(action, body=body))
+        perform(action, make_job(action, body=body))
     assert web.requests[0].json == sent
     Verifier(SECRET).verify(web.requests[0].body, web.requests[0].headers)
 
 
 def test_text_that_is_not_json_needs_a_content_type(web: WebServer) -> None:
     with caller(web, body="x") as action, pytest.raises(Permanent, match="option body is not JSON"):
-        action.perform(make_job(action, body='{"tier": "Gold}'))
+        perform(action, make_job(action, body='{"tier": "Gold}'))
     with caller(web, body="x", headers={"Content-Type": "text/plain"}) as action:
-        action.perform(make_job(action, body="Gold"))
+        perform(action, make_job(action, body="Gold"))
     (request,) = web.requests
     assert (request.headers["content-type"], request.body) == ("text/plain", b"Gold")
 
 
 def test_headers_method_and_authorization(web: WebServer) -> None:
     with caller(web, method="PUT", headers={"X-Tier": "x"}, authorization="Bearer s3cr3t") as action:
-        action.perform(make_job(action, headers={"X-Tier": "Gold"}))
+        perform(action, make_job(action, headers={"X-Tier": "Gold"}))
     (request,) = web.requests
     assert request.method == "PUT"
     assert (request.headers["x-tier"], request.headers["authorization"]) == ("Gold", "Bearer s3cr3t")
@@ -115,13 +117,13 @@ def test_headers_method_and_authorization(web: WebServer) -> None:
 @pytest.mark.parametrize("value", ["a\r\nx: y", "a\nb", "é", "\x00"])
 def test_what_no_header_can_hold_kills_the_job(web: WebServer, value: str) -> None:
     with caller(web, headers={"X-Tier": "x"}) as action, pytest.raises(Permanent, match=r"headers\.X-Tier"):
-        action.perform(make_job(action, headers={"X-Tier": value}))
+        perform(action, make_job(action, headers={"X-Tier": value}))
     assert not web.requests
 
 
 def test_the_path_may_be_of_the_event(web: WebServer) -> None:
     with caller(web, url=web.url + "/hook/{{ event.customer.id }}?t={{ event.tier.name }}") as action:
-        action.perform(make_job(action, url=f"{web.url}/hook/cust_1?t=Gold leaf"))
+        perform(action, make_job(action, url=f"{web.url}/hook/cust_1?t=Gold leaf"))
     assert web.requests[0].path == "/hook/cust_1?t=Gold%20leaf"
 
 
@@ -130,7 +132,7 @@ def test_the_path_may_be_of_the_event(web: WebServer) -> None:
 )
 def test_the_host_may_not(web: WebServer, url: str) -> None:
     with caller(web, url=web.url + "/{{ event.id }}") as action, pytest.raises(Permanent, match="option url"):
-        action.perform(make_job(action, url=url.replace("{port}", str(web.port))))
+        perform(action, make_job(action, url=url.replace("{port}", str(web.port))))
     assert not web.requests
 
 
@@ -174,18 +176,18 @@ def test_a_name_that_resolves_to_this_machine_is_refused(web: WebServer, monkeyp
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     url = f"http://hooks.example:{web.port}/x"
     with caller(web, url=url, allow_hosts=[]) as action, pytest.raises(Halt, match="allow_hosts"):
-        action.perform(make_job(action))
+        perform(action, make_job(action))
     assert not web.requests
     with caller(web, url=url, allow_hosts=["hooks.example"]) as action:
-        action.perform(make_job(action))
+        perform(action, make_job(action))
     assert len(web.requests) == 1
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
-        (Answer(status=302, headers={"location": "http://169.254.169.254/"}), Permanent, "redirects are not followed"),
-        (Answer(status=410, body={"message": "gone away"}), Permanent, "answered 410: gone away"),
+        (Answer(status=302, headers={"location": "http://169.254.169.254/"}), Halt, "redirects are not followed"),
+        (Answer(status=410, body={"message": "gone away"}), Halt, "answered 410: gone away"),
         (Answer(status=401), Halt, "check the credential"),
         (Answer(status=500), RetryLater, "answered 500"),
         (Answer(hang_up=True), Unknown, "no answer"),
@@ -194,7 +196,7 @@ def test_a_name_that_resolves_to_this_machine_is_refused(web: WebServer, monkeyp
 def test_answers(web: WebServer, answer: Answer, error: type[Exception], message: str) -> None:
     web.queue.append(answer)
     with caller(web) as action, pytest.raises(error, match=message):
-        action.perform(make_job(action))
+        perform(action, make_job(action))
     assert len(web.requests) == 1
 
 
@@ -204,13 +206,73 @@ def test_neither_secret_is_shown(web: WebServer) -> None:
 
     web.default = repeat
     with caller(web, authorization="s3cr3t-token") as action, pytest.raises(Permanent) as raised:
-        action.perform(make_job(action))
+        perform(action, make_job(action))
     assert "s3cr3t" not in str(raised.value)
     assert "Okafor" not in str(raised.value)
 
 
 def test_without_a_secret_it_is_not_signed(web: WebServer) -> None:
     with caller(web, secret=None) as action:
-        action.perform(make_job(action))
+        perform(action, make_job(action))
     assert "webhook-signature" not in web.requests[0].headers
     assert "webhook-id" in web.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("id_", "path"),
+    [
+        ("ok", "/tiers/ok/stamp"),
+        ("4lx%2Fd03", "/tiers/4lx%2Fd03/stamp"),
+        ("a b", "/tiers/a%20b/stamp"),
+        ("..a", "/tiers/..a/stamp"),
+    ],
+)
+def test_a_value_in_the_path_is_one_segment(web: WebServer, id_: str, path: str) -> None:
+    with caller(web, url=web.url + "/tiers/{{ event.customer.source_id }}/stamp?v=1") as action:
+        perform(action, make_job(action, url=f"{web.url}/tiers/{id_}/stamp?v=1"))
+    assert web.requests[0].path == f"{path}?v=1"
+
+
+@pytest.mark.parametrize(
+    "id_",
+    [
+        "../../admin/users", "..%2F..%2Fadmin%2Fusers", "..", ".", "%2e%2E", "%2E", "a/b", "a?v=2", "a#", "a\\b",
+        "a/../b", "..%5Cx", "a\nb", "x/stamp?v=1#", "a" * 9000,
+    ],
+)  # fmt: skip
+def test_a_value_cannot_leave_the_configured_path(web: WebServer, id_: str) -> None:
+    url = web.url + "/tiers/{{ event.customer.source_id }}/stamp?v=1"
+    with caller(web, url=url) as action, pytest.raises(Permanent, match="option url"):
+        perform(action, make_job(action, url=f"{web.url}/tiers/{id_}/stamp?v=1"))
+    assert not web.requests
+
+
+def test_an_empty_segment_is_skipped(web: WebServer) -> None:
+    with caller(web, url=web.url + "/tiers/{{ event.customer.source_id }}/stamp") as action, pytest.raises(Skip):
+        perform(action, make_job(action, url=f"{web.url}/tiers//stamp"))
+    assert not web.requests
+
+
+def test_urlencode_makes_one_segment_of_any_text() -> None:
+    view = view_of(sample_event(source_id="../a b/ü?"))
+    assert Template("{{ event.customer.source_id | urlencode }}").render(view) == "..%2Fa%20b%2F%C3%BC%3F"
+    assert Template("{{ '..' | urlencode }}{{ event.data.nothing | urlencode }}").render(view) == "%2E%2E"
+    assert Template("{{ {'a': 'b/c d'} | urlencode }}").render(view) == "a=b%2Fc+d"
+
+
+def test_address_and_headers_may_be_secret(web: WebServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Given an address that is a secret, in the environment, and a header that is one, in a file
+    monkeypatch.setenv("SLACK", f"{web.url}/services/T0/B0/s3cr3tpath")
+    monkeypatch.setenv("TIERCAST_CONFIG", str(tmp_path / "tiercast.toml"))
+    (tmp_path / "key").write_text("\ufeffs3cr3t-key\n", encoding="utf-8")
+    web.default = lambda request: Answer(status=422, body={"message": f"{request.path} {request.headers['x-key']}"})
+    # When it is called and refuses with both in its message
+    headers = {"X-Key": "file:key", "X-B": "b"}
+    with caller(web, url="env:SLACK", headers=headers) as action, pytest.raises(Permanent) as raised:
+        perform(action, make_job(action))
+    # Then both were sent, and neither is shown
+    (request,) = web.requests
+    assert (request.path, request.headers["x-key"]) == ("/services/T0/B0/s3cr3tpath", "s3cr3t-key")
+    assert "s3cr3t" not in f"{raised.value} {action.options!r} {action.options.url}"
+    with pytest.raises(ValueError, match="url: the environment variable NONE is not set"), caller(web, url="env:NONE"):
+        pass

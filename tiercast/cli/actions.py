@@ -10,9 +10,9 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..actions import Action, Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
+from ..actions import Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
 from ..event import TIER_EVENTS, Event, Json, data_of, is_envelope, json_text
-from ..runner import perform, perform_many
+from ..runner import ActionRunner
 from ..samples import sample_event
 from ..settings import DEFAULT_SOURCE
 from . import output
@@ -120,20 +120,21 @@ def _type_for(config: Config, spec: ActionSpec) -> str:
 
 
 def _try(spec: ActionSpec, event: Event, *, yes: bool) -> Result:
-    action = spec.make()
+    runner = ActionRunner(spec.make())
+    action = runner.action
     try:
         options = spec.render(event)
         _say(spec, event, options)
         if action.outside and not yes:
             _ask(spec)
         job = Job(key=_key(spec, event), event=event, attempt=1, options=options, timeout=spec.timeout)
-        return _perform(action, job)
+        return _perform(runner, job)
     except Skip as skip:
         return Result("skipped", str(skip), 0.0)
     except Permanent as dead:
         return Result("dead", str(dead), 0.0)
     finally:
-        action.close()
+        runner.close()
 
 
 def _key(spec: ActionSpec, event: Event) -> str:
@@ -148,20 +149,20 @@ def _ask(spec: ActionSpec) -> None:
         raise Failure("Nothing was done.")
 
 
-def _perform(action: Action, job: Job) -> Result:
+def _perform(runner: ActionRunner, job: Job) -> Result:
     begun = time.perf_counter()
     try:
-        text = _once(action, job)
+        text = _once(runner, job)
         outcome = "done"
     except Exception as error:
         outcome, text = _outcome(error), str(error) or type(error).__name__
     return Result(outcome, text, round(time.perf_counter() - begun, 3))
 
 
-def _once(action: Action, job: Job) -> str | None:
-    if not action.is_bulk():
-        return perform(action, job)
-    for _, outcome in perform_many(action, [job]):
+def _once(runner: ActionRunner, job: Job) -> str | None:
+    if not runner.action.is_bulk():
+        return runner.perform(job)
+    for _, outcome in runner.perform_many([job]):
         if isinstance(outcome, Exception):
             raise outcome
         return outcome

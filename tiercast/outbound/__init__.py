@@ -1,32 +1,37 @@
 """What every kind that speaks HTTP shares, for plug-ins too.
 
-A kind makes one client for its life and sends each request through `send`:
+A kind makes one client for its life and sends each request through it:
 
-    self._client = make_client(timeout=self.timeout)
+    self._client = Client(timeout=timeout)
     ...
-    request = self._client.build_request("POST", url, json={...})
-    answer = send(self._client, request, timeout=job.timeout, secrets=[token])
+    answer = await self._client.send("POST", url, json={...}, timeout=job.timeout, secrets=[token], personal=job.event)
 
 `send` returns an answer of status 2xx, and raises what `Action.perform` may raise for everything else.
 """
 
 from .addresses import AddressRefused, is_public, refuse_private_host
-from .answers import classify, retry_after, vendor_message
-from .call import send
-from .client import make_client
+from .answers import FIXED_PATH, Answer, classify, vendor_message
+from .client import MAX_CONNECTIONS, Client
 from .deadline import Deadline
-from .redact import personal_values, redact
+from .encoding import encode_json
+from .redact import personal_values, redact, without_values
+from .waits import Waits, retry_after
 
 __all__ = [
+    "FIXED_PATH",
+    "MAX_CONNECTIONS",
     "AddressRefused",
+    "Answer",
+    "Client",
     "Deadline",
+    "Waits",
     "classify",
+    "encode_json",
     "is_public",
-    "make_client",
     "personal_values",
     "redact",
     "refuse_private_host",
     "retry_after",
-    "send",
     "vendor_message",
+    "without_values",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -76,18 +76,14 @@ def refuse_private_host(host: str, allowed: Collection[str] = ()) -> None:
         raise AddressRefused(name)
 
 
-def public_addresses(host: str, port: int) -> list[str]:
-    """Resolve `host` and return its addresses; the caller connects to one of these and to nothing else.
+def refuse_private_addresses(host: str, addresses: Iterable[str]) -> None:
+    """Refuse a name that resolves to an address that is not public.
 
     Raises:
         AddressRefused: one of them is not public. One is enough: a name that points both ways is no accident.
-        OSError: the name cannot be resolved.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    if not all(is_public(address) for address in addresses):
+    if not all(map(is_public, addresses)):
         raise AddressRefused(host)
-    return addresses
 
 
 def canonical(host: str) -> str:

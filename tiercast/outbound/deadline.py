@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-_scope = threading.local()
 
 
 class Deadline:
-    """A span of seconds that began when the object was made. One thread uses it."""
+    """A span of seconds that began when the object was made. One attempt uses it."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -35,19 +30,3 @@ class Deadline:
             self._longest_step = max(self._longest_step, now - self._step_began)
         self._step_began = now
         return self._end - now > max(self.seconds / 5, self._longest_step * 1.5)
-
-
-@contextmanager
-def within(deadline: Deadline) -> Iterator[None]:
-    """Hold what this thread does on our sockets to `deadline`."""
-    before = current()
-    _scope.deadline = deadline
-    try:
-        yield
-    finally:
-        _scope.deadline = before
-
-
-def current() -> Deadline | None:
-    """The deadline that this thread works under."""
-    return getattr(_scope, "deadline", None)

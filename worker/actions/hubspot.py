@@ -8,20 +8,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
-import httpx
 from marshmallow import fields
 
-from tiercast.actions import Action, Job, Permanent, RetryLater, Secret, Skip, Unknown
-from tiercast.outbound import Deadline, make_client, personal_values, redact, send
+from tiercast.actions import Action, Job, Permanent, RateLimited, RetryLater, Secret, Skip, Unknown
+from tiercast.outbound import (
+    FIXED_PATH,
+    Answer,
+    Client,
+    Deadline,
+    Waits,
+    encode_json,
+    personal_values,
+    redact,
+    without_values,
+)
 
 #: The dated API version stands in the path.
 PATH = "/crm/objects/2026-03/contacts/batch/upsert"
 
-#: HubSpot's own "try again": 409 two writers at once, 423 locked, 477 account being moved (with Retry-After).
-_LATER = frozenset({409, 423, 477})
+#: HubSpot's own "try again": 423 locked, 477 account being moved (with Retry-After).
+_LATER = frozenset({423, 477})
+
+#: 409 is two writers at once, or values that belong to another contact for good; it names the first conflict only.
+_CONFLICT = 409
+
+#: The least wait, in seconds, where the day's calls are used up: they come back at midnight of the account's zone.
+_DAILY_WAIT = 1800.0
 
 #: Categories of an item's error that no repeat can mend; the rest is tried again, as often as `attempts` says.
 _FINAL = ("VALIDATION", "INVALID", "NOT_FOUND", "MISSING", "BAD_REQUEST", "OBJECT_ALREADY", "BANNED", "UNSUPPORTED")
@@ -55,57 +70,62 @@ class HubSpot(Action):
 
     def __init__(self, name: str, options: Mapping[str, Any], *, timeout: float = 10.0) -> None:
         super().__init__(name, options, timeout=timeout)
-        self._url = httpx.URL(self.options.base_url.rstrip("/") + PATH)
-        self._client = make_client(timeout=timeout)
+        self._url = self.options.base_url.rstrip("/") + PATH
+        self._headers = {"authorization": f"Bearer {self.options.token}", "content-type": "application/json"}
+        self._client = Client(timeout=timeout)
 
-    def perform(self, job: Job) -> str | None:
-        for _, outcome in self._settle([job], Deadline(job.timeout)):
+    async def perform(self, job: Job) -> str | None:
+        async for _, outcome in self._settle([job], Deadline(job.timeout)):
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
         raise Unknown(_UNMENTIONED)
 
-    def perform_many(self, jobs: list[Job]) -> Iterator[Outcome]:
+    async def perform_many(self, jobs: list[Job]) -> AsyncIterator[Outcome]:
         deadline = Deadline(min(job.timeout for job in jobs))
         for batch in _without_repeats(jobs):
             if not deadline.another():
                 return
-            yield from self._settle(batch, deadline)
+            async for settled in self._settle(batch, deadline):
+                yield settled
 
-    def close(self) -> None:
-        self._client.close()
+    async def close(self) -> None:
+        await self._client.close()
 
-    def _settle(self, jobs: list[Job], deadline: Deadline) -> Iterator[Outcome]:
+    async def _settle(self, jobs: list[Job], deadline: Deadline) -> AsyncIterator[Outcome]:
         """Upsert the contacts of `jobs`; what has no outcome when the time is used up is left out."""
         inputs, empty = self._inputs(jobs)
-        yield from empty
+        for skipped in empty:
+            yield skipped
         jobs = [job for job in jobs if _trace(job) in inputs]
         if not jobs:
             return
         try:
-            answer = self._call(list(inputs.values()), jobs, deadline)
-        except Permanent as error:
+            answer = await self._call(list(inputs.values()), jobs, deadline)
+        except (Permanent, _Conflict) as error:
             if len(jobs) == 1:
                 yield jobs[0], error
-            else:
-                yield from self._halves(jobs, deadline)
-            return
+                return
+            # It refuses the whole call, whatever it names: smaller calls find out which contacts it is about.
+            answer = None
         settled = set()
-        for job, outcome in _outcomes(jobs, answer):
+        for job, outcome in _outcomes(jobs, answer) if answer is not None else ():
             settled.add(job.key)
             yield job, outcome
         rest = [job for job in jobs if job.key not in settled]
         if len(jobs) > 1:
-            yield from self._halves(rest, deadline)
+            async for half in self._halves(rest, deadline):
+                yield half
         elif rest:
             yield rest[0], Unknown(_UNMENTIONED)
 
-    def _halves(self, jobs: list[Job], deadline: Deadline) -> Iterator[Outcome]:
+    async def _halves(self, jobs: list[Job], deadline: Deadline) -> AsyncIterator[Outcome]:
         """Try again in two calls, so that one bad contact costs a few calls and not the others their update."""
         middle = (len(jobs) + 1) // 2
         for half in (jobs[:middle], jobs[middle:]):
             if half and deadline.another():
-                yield from self._settle(half, deadline)
+                async for settled in self._settle(half, deadline):
+                    yield settled
 
     def _inputs(self, jobs: list[Job]) -> tuple[dict[str, Mapping[str, Any]], list[Outcome]]:
         inputs: dict[str, Mapping[str, Any]] = {}
@@ -123,31 +143,66 @@ class HubSpot(Action):
             }
         return inputs, empty
 
-    def _call(self, inputs: list[Mapping[str, Any]], jobs: list[Job], deadline: Deadline) -> Mapping[str, Any]:
-        token = self.options.token
-        request = self._client.build_request(
-            "POST",
-            self._url,
-            # ASCII only: half a character (a lone surrogate) in one contact would fail them all.
-            content=json.dumps({"inputs": inputs}).encode(),
-            headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
-        )
-        answer = send(
-            self._client,
-            request,
-            timeout=deadline.left,
-            secrets=[token],
-            personal=_personal(jobs),
-            later=_LATER,
-            max_answer=_MAX_ANSWER,
-        )
+    async def _call(self, inputs: list[Mapping[str, Any]], jobs: list[Job], deadline: Deadline) -> Mapping[str, Any]:
+        content = encode_json({"inputs": inputs})
         try:
-            body = json.loads(answer.content)
-        except ValueError:
-            raise Unknown("HubSpot's answer is no JSON or was cut off") from None
-        if not isinstance(body, dict):
-            raise Unknown("HubSpot's answer is not an object")
-        return body
+            answer = await self._client.send(
+                "POST",
+                self._url,
+                content=content,
+                headers=self._headers,
+                timeout=deadline.left,
+                secrets=[self.options.token],
+                personal=_Personal(jobs),
+                later=_LATER | {_CONFLICT},
+                setting=FIXED_PATH,
+                waits=_WAITS,
+                max_answer=_MAX_ANSWER,
+            )
+        except RetryLater as error:
+            if type(error) is RetryLater and f"answered {_CONFLICT}" in str(error):
+                raise _Conflict(str(error), after=error.after) from None
+            raise
+        return _body(answer, len(jobs))
+
+
+class _Conflict(RetryLater):
+    """HubSpot answered 409: later, for the contact that it is about."""
+
+
+class _Personal:
+    """What no message may repeat of the customers of some jobs; gathered only where there is a message."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self._jobs = jobs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_personal(self._jobs))
+
+
+def _body(answer: Answer, count: int) -> Mapping[str, Any]:
+    if not answer.readable and answer.status == 200:
+        # 200 says that all of it was carried out, and what else it says was compressed beyond reading, unasked.
+        return {"results": [{"id": "unknown"}] * count}
+    try:
+        body = answer.json()
+    except ValueError:
+        raise Unknown("HubSpot's answer is no JSON or was cut off") from None
+    if not isinstance(body, dict):
+        raise Unknown("HubSpot's answer is not an object")
+    return body
+
+
+def _daily(answer: Answer) -> float | None:
+    """How long to wait where the body says that the day's calls are used up."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    return _DAILY_WAIT if isinstance(body, dict) and str(body.get("policyName")).upper() == "DAILY" else None
+
+
+_WAITS = Waits(more=_daily)
 
 
 def _without_repeats(jobs: list[Job]) -> Iterator[list[Job]]:
@@ -184,7 +239,7 @@ def _item_error(error: Mapping[str, Any], personal: Iterable[str]) -> Exception:
     category = str(error.get("category") or "").upper()
     message = redact(f"HubSpot: {category or 'error'}: {_reason(error)}", personal=personal)
     if "RATE" in category:
-        return RetryLater(message, everyone=True)
+        return RateLimited(message)
     if any(word in category for word in _FINAL):
         return Permanent(message)
     return RetryLater(message)
@@ -196,10 +251,10 @@ def _reason(error: Mapping[str, Any]) -> str:
     head, bracket, rest = message.partition("[")
     try:
         found = _objects(json.loads(bracket + rest))
-    except ValueError:
-        return message
+    except (ValueError, RecursionError):
+        return without_values(message)
     listed = "; ".join(f"{part.get('name', 'a property')}: {part.get('error', 'refused')}" for part in found)
-    return f"{head.strip()} {listed}" if listed else message
+    return f"{head.strip()} {listed}" if listed else without_values(message)
 
 
 def _told(result: Mapping[str, Any]) -> str:

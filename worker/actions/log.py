@@ -26,7 +26,12 @@ class Log(Action):
     class Options(Action.Options):
         message = fields.String(required=True, metadata={"description": "the line; a template"})
 
-    def perform(self, job: Job) -> str | None:
+    async def perform(self, job: Job) -> str | None:
         message: str = job.options.message
-        _log.info("action.log", action=self.name, job=job.key, message=message)
+        try:
+            _log.info("action.log", action=self.name, job=job.key, message=message)
+        except UnicodeEncodeError:
+            # Standard output is in an encoding that lacks a character of it; half a name is better than no line.
+            escaped = message.encode("ascii", "backslashreplace").decode()
+            _log.info("action.log", action=self.name, job=job.key, message=escaped)
         return message[:_MOST_SHOWN]

@@ -6,15 +6,32 @@ Its limits: https://docs.voucherify.io/guides/limits
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from marshmallow import fields, validate
 
 from tiercast.actions import Action, Job, Permanent, Secret, Skip
-from tiercast.outbound import Deadline, make_client, personal_values
+from tiercast.outbound import Client, Deadline
 
 from .voucherify.loyalty import Loyalty
+
+#: A whole number as text, with or without a point and zeros behind it.
+_WHOLE = re.compile(r"([+-]?[0-9]{1,18})\.0{1,18}")
+
+
+class _Points(fields.Integer):
+    """A whole number; 15.0, which a division in a template gives, is one, and 15.5 is none."""
+
+    def _validated(self, value: Any) -> int:
+        if isinstance(value, str) and (found := _WHOLE.fullmatch(value.strip())):
+            value = found[1]
+        elif isinstance(value, float):
+            if not value.is_integer():
+                raise self.make_error("invalid", input=value)
+            value = int(value)
+        return super()._validated(value)
 
 
 class VoucherifyPoints(Action):
@@ -43,7 +60,7 @@ class VoucherifyPoints(Action):
     class Options(Action.Options):
         app_id = Secret(required=True, metadata={"description": "X-App-Id of an API key of the project"})
         app_token = Secret(required=True, metadata={"description": "X-App-Token of that key"})
-        points = fields.Integer(
+        points = _Points(
             required=True,
             validate=validate.Range(min=1, max=1_000_000_000),
             metadata={"description": "how many, above 0; may be a template"},
@@ -76,28 +93,29 @@ class VoucherifyPoints(Action):
     def __init__(self, name: str, options: Mapping[str, Any], *, timeout: float = 10.0) -> None:
         super().__init__(name, options, timeout=timeout)
         self._headers = {"x-app-id": self.options.app_id, "x-app-token": self.options.app_token}
-        self._client = make_client(timeout=timeout)
+        self._client = Client(timeout=timeout)
 
-    def perform(self, job: Job) -> str | None:
+    async def perform(self, job: Job) -> str | None:
         loyalty = self._loyalty(job)
-        card = _the_card(loyalty.cards(*_whose(job)))
+        card = _the_card(await loyalty.cards(*_whose(job)))
         options = job.options
         more = {name: options[name] for name in ("reason", "expiration_type") if options[name]}
-        loyalty.add(card, options.points, source_id=job.key, **more)
+        await loyalty.add(card, options.points, source_id=job.key, **more)
         return f"{options.points} points"
 
-    def confirm(self, job: Job) -> bool | None:
+    async def confirm(self, job: Job) -> bool | None:
         loyalty = self._loyalty(job)
         # A payment by an earlier attempt went to one of them, however many there are by now.
-        for card in loyalty.cards(*_whose(job)):
-            if any(transaction.get("source_id") == job.key for transaction in loyalty.transactions(card)):
-                return True
+        for card in await loyalty.cards(*_whose(job)):
+            async for transaction in loyalty.transactions(card):
+                if transaction.get("source_id") == job.key:
+                    return True
         # The attempt may have sent its call as late as its time-out after its worker was given up.
         settled = job.since is not None and job.since >= job.options.settle_seconds + job.timeout
         return False if settled else None
 
-    def close(self) -> None:
-        self._client.close()
+    async def close(self) -> None:
+        await self._client.close()
 
     def _loyalty(self, job: Job) -> Loyalty:
         return Loyalty(
@@ -105,7 +123,7 @@ class VoucherifyPoints(Action):
             self.options.base_url,
             self._headers,
             deadline=Deadline(job.timeout),
-            personal=personal_values(job.event),
+            event=job.event,
         )
 
 

@@ -14,7 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tiercast_stars import GrantStars
 
-from tiercast.actions import Halt, RetryLater, Unknown
+from tiercast.actions import Halt, RateLimited, Unknown
+from tiercast.runner import close, confirm, perform
 from tiercast.testing import ActionContract, make_action, make_job
 
 
@@ -93,10 +94,10 @@ def test_a_grant_carries_the_jobs_key(vendor: Vendor) -> None:
     action = make_action(GrantStars, options(vendor))
     job = make_job(action, stars=5)
 
-    assert action.perform(job) == "granted 5 stars"
+    assert perform(action, job) == "granted 5 stars"
 
     assert vendor.grants == [{"customer": "cust_1", "stars": 5, "reference": job.key}]
-    action.close()
+    close(action)
 
 
 def test_after_an_attempt_without_an_answer_it_knows_whether_it_happened(vendor: Vendor) -> None:
@@ -105,19 +106,19 @@ def test_after_an_attempt_without_an_answer_it_knows_whether_it_happened(vendor:
     done, other = make_job(action), make_job(action)
     vendor.silent = True
     with pytest.raises(Unknown):
-        action.perform(done)
+        perform(action, done)
 
     # When it is asked later, then it knows the one and not the other
     vendor.silent = False
-    assert action.confirm(done) is True
-    assert action.confirm(other) is False
-    action.close()
+    assert confirm(action, done) is True
+    assert confirm(action, other) is False
+    close(action)
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(401, Halt), (503, RetryLater)])
+@pytest.mark.parametrize(("status", "outcome"), [(401, Halt), (429, RateLimited), (503, Unknown)])
 def test_what_the_vendors_answers_mean(vendor: Vendor, status: int, outcome: type[Exception]) -> None:
     action = make_action(GrantStars, options(vendor))
     vendor.status = status
     with pytest.raises(outcome):
-        action.perform(make_job(action))
-    action.close()
+        perform(action, make_job(action))
+    close(action)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
-import httpx
 from marshmallow import fields, validate
 
 from tiercast.actions import Action, Job, Secret
-from tiercast.outbound import make_client, personal_values, send
+from tiercast.outbound import Answer, Client
 
 
 class GrantStars(Action):
@@ -31,31 +29,32 @@ class GrantStars(Action):
 
     def __init__(self, name: str, options: Mapping[str, Any], *, timeout: float = 10.0) -> None:
         super().__init__(name, options, timeout=timeout)
-        # One client for the life of the action; it may be used from several threads.
-        self._client = make_client(timeout=timeout)
+        # One client for the life of the action: it opens nothing yet, and calls share its connections.
+        self._client = Client(timeout=timeout)
 
-    def perform(self, job: Job) -> str | None:
+    async def perform(self, job: Job) -> str | None:
         grant = {"customer": job.options.customer, "stars": job.options.stars, "reference": job.key}
-        self._send(job, "POST", "/grants", json=grant)
+        await self._send(job, "POST", "/grants", json=grant)
         return f"granted {job.options.stars} stars"
 
-    def confirm(self, job: Job) -> bool | None:
+    async def confirm(self, job: Job) -> bool | None:
         """Whether an earlier attempt was granted: the vendor lists grants by the reference that we gave."""
-        found = self._send(job, "GET", f"/grants?reference={quote(job.key, safe='')}").json()
-        return bool(found["grants"])
+        found = await self._send(job, "GET", "/grants", params={"reference": job.key})
+        return bool(found.json()["grants"])
 
-    def close(self) -> None:
-        self._client.close()
+    async def close(self) -> None:
+        await self._client.close()
 
-    def _send(self, job: Job, method: str, path: str, json: Any = None) -> httpx.Response:
-        url = self.options.base_url.rstrip("/") + path
-        headers = {"authorization": f"Bearer {self.options.token}"}
-        request = self._client.build_request(method, url, json=json, headers=headers)
+    async def _send(self, job: Job, method: str, path: str, **more: Any) -> Answer:
         # `send` turns every answer into what `perform` may raise, and keeps secrets and names out of messages.
-        return send(
-            self._client,
-            request,
+        return await self._client.send(
+            method,
+            self.options.base_url.rstrip("/") + path,
+            headers={"authorization": f"Bearer {self.options.token}"},
             timeout=job.timeout,
             secrets=[self.options.token],
-            personal=personal_values(job.event),
+            personal=job.event,
+            # A 5xx may come from a gateway that gave up on a grant which goes on behind it.
+            unsure=range(500, 600) if method == "POST" else (),
+            **more,
         )

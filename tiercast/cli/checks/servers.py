@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from ...config.model import Config
+from ...runner import close
 from .finding import Finding, ok, warning
 
 #: Seconds to connect.
@@ -36,5 +37,5 @@ def _named(config: Config) -> dict[tuple[str, int], list[str]]:
             continue
         for place in action.servers():
             named[place].append(spec.name)
-        action.close()
+        close(action)
     return named

@@ -12,6 +12,7 @@ from ...actions import Action, Job, Permanent, Skip
 from ...config.model import ActionSpec, Config, Rule
 from ...config.rules import pattern
 from ...event import TIER_EVENTS, Event
+from ...runner import close
 from ...samples import sample_event, variants
 from .finding import Finding, Level, error, ok
 
@@ -47,7 +48,7 @@ def _check_action(spec: ActionSpec, rules: list[Rule]) -> Iterator[Finding]:
     try:
         results = list(_render_all(spec, action, rules))
     finally:
-        action.close()
+        close(action)
     good = [result for result in results if result.verdict == "good"]
     if good:
         types = sorted({result.type for result in good})

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Sized
 from html import unescape
 from typing import Any, cast
+from urllib.parse import quote
 
 from jinja2 import filters, pass_environment, tests
 from markupsafe import Markup, escape
@@ -243,6 +244,13 @@ def _round(value: Any, precision: int = 0, method: str = "common") -> Any:
     return filters.do_round(value, precision, method)  # type: ignore[arg-type]
 
 
+def _urlencode(value: Any) -> str:
+    """Text as one segment of a path, or one value of a query: a slash is encoded too, and dots alone cannot climb."""
+    if isinstance(value, str):
+        return "%2E" * len(value) if value in {".", ".."} else quote(value.encode("utf-8", "replace"), safe="")
+    return filters.do_urlencode(value)
+
+
 def _string(value: Any) -> str:
     charge()
     return text_of(value)
@@ -286,6 +294,7 @@ def _comparing(operation: str) -> Function:
 
 #: Filters by the name that a template writes.
 FILTERS: dict[str, Function] = {name: _guarded(name, filters.FILTERS[name]) for name in _JINJA_FILTERS} | {
+    "urlencode": _guarded("urlencode", _urlencode),
     "join": _join,
     "replace": _replace,
     "round": _round,
