@@ -33,6 +33,9 @@ DEAF_SECONDS = 2.5
 DEAF_AT_WORK_SECONDS = 10.0
 STARTING_SECONDS = 5.0
 
+#: Seconds between two ticks after which this process was stopped or starved meanwhile.
+FROZEN_SECONDS = 2.0
+
 #: Seconds between two looks for what has outlived its retention, and how much goes in one step.
 TRIM_SECONDS = 20.0
 TRIM_MAX_DELIVERIES = 200
@@ -124,6 +127,7 @@ class Ticker:
         self._is_deaf = is_deaf
         self._clock = ClockGuard(ledger, limits=limits)
         self._trim_at = time.monotonic() + random.uniform(1, TRIM_SECONDS)  # noqa: S311 - spread, no secret
+        self._ticked = time.monotonic()
         self._away = False
 
     def run(self) -> None:
@@ -148,6 +152,9 @@ class Ticker:
 
     def tick(self) -> float:
         """Ring for what is due; returns the seconds until the next look."""
+        if time.monotonic() - self._ticked > FROZEN_SECONDS:
+            _hear()  # this process stood still; it may well hear bells now
+        self._ticked = time.monotonic()
         moved = self._clock.look()
         self._ringer.ring(moved.bells)
         due = self._ledger.due(self._lanes)

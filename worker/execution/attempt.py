@@ -7,17 +7,15 @@ import inspect
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Literal
 
 import structlog
 
 from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unavailable, Unknown
 from tiercast.config.model import ActionSpec
-from tiercast.event import Event
 from tiercast.ledger.model import HeldJob, Hold, Outcome
-from tiercast.stored import StoredEvent
 
+from .events import EventCache
 from .retry import RetryPolicy, usable_seconds
 
 log = structlog.get_logger()
@@ -33,17 +31,8 @@ CANCEL_GRACE_SECONDS = 0.5
 BRIDGE_SECONDS = 3600.0
 
 
-@lru_cache(maxsize=512)
-def _revived(body: bytes, id: str, type: str, at: str, created_us: int, source: str, form: str) -> Event:
-    """An event is parsed at most once for all its jobs that this process performs."""
-    if not body:
-        raise ValueError("its body is gone")
-    return StoredEvent(body, id=id, type=type, at=at, created_us=created_us, source=source, form=form)
-
-
-def event_of(held: HeldJob) -> Event:
-    """The event of a held job."""
-    return _revived(held.body, held.event_id, held.type, held.at, held.created_us, held.source, held.form)
+#: The events of this process's jobs.
+_EVENTS = EventCache()
 
 
 def key_of(held: HeldJob) -> str:
@@ -79,7 +68,7 @@ class Attempt:
         """Make the job that the kind sees; or the outcome, where the kind is not to be called."""
         self._began = time.monotonic()
         try:
-            event = event_of(self.held)
+            event = _EVENTS.event_of(self.held)
             if not self._action.repeatable:
                 _ = event.data  # what is wrong with it must show before the effect could have happened
             options = self._spec.render(event)

@@ -11,7 +11,7 @@ from typing import Literal
 import structlog
 
 from tiercast.ledger import Ledger
-from tiercast.ledger.isolation import may_isolate
+from tiercast.ledger.isolation import end_isolation, may_isolate
 
 log = structlog.get_logger()
 
@@ -38,7 +38,10 @@ class IsolationSupervisor:
         Raises:
             LedgerError: the ledger fails.
         """
-        if not self._runs("isolated", lane) and may_isolate(self._ledger, lane, CLAIMED_SECONDS):
+        if self._runs("isolated", lane):
+            return
+        self._give_up_place(lane)
+        if may_isolate(self._ledger, lane, CLAIMED_SECONDS):
             log.info("isolation.started", lane=lane)
             self._start("isolated", lane)
 
@@ -55,6 +58,12 @@ class IsolationSupervisor:
         running = [process for process in self._processes.values() if process.poll() is None]
         _end(running)
         self._processes.clear()
+
+    def _give_up_place(self, lane: str) -> None:
+        """A process that was killed by what it worked on has not given up its place: the next one need not wait."""
+        process = self._processes.pop(("isolated", lane), None)
+        if process is not None and process.returncode:
+            end_isolation(self._ledger, lane)
 
     def _runs(self, mode: Mode, lane: str) -> bool:
         process = self._processes.get((mode, lane))
