@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +39,9 @@ def held(behaviour: str = "done", number: int = 1, **changes: Any) -> HeldJob:
         "delay": 0.0, "delivery": "d", "event_id": f"ev{number}", "type": JOINED, "at": "2026-08-01T10:00:00.000Z",
         "created_us": 1, "source": "voucherify", "form": "envelope", "once": None, "body": body,
     }  # fmt: skip
-    return HeldJob(**(fields | changes))
+    fields |= changes
+    fields["delivery"] = hashlib.sha256(fields["body"]).hexdigest()  # each body is a delivery of its own
+    return HeldJob(**fields)
 
 
 def one(cls: type[Action], effects: Path, job: HeldJob, **changes: Any) -> Outcome:
