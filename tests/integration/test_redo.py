@@ -63,7 +63,7 @@ class Story:
 
     def state(self, key: str) -> str | None:
         job = self.reader.job(key)
-        return job and str(job.state)
+        return str(job.state) if job else None
 
 
 @pytest.fixture
@@ -155,6 +155,7 @@ class TestRedo:
         story.perform("mail")
         story.ledger.client.delete(f"t:b:{delivery}")
         assert "no longer kept" in story.operator.redo(key("e1", "mail")).text
+        story.ledger.client.set(f"t:b:{delivery}", b"{}")
         assert story.operator.redo(key("e9", "mail")).text == "there is no such job"
 
     def test_the_delivery_does_not_leave_while_the_round_is_owed(self, timed: Ledger, clock: Clock) -> None:

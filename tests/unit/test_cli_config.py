@@ -323,9 +323,10 @@ class TestCheck:
         assert result.stdout.startswith("+ configuration")
 
     def test_a_queue_that_no_worker_hears(self) -> None:
-        answers = {"worker@one": [{"name": "tiercast"}], "worker@two": [{"name": "tiercast"}]}
-        levels = [(f.level, f.about) for f in _compare({"tiercast": [], "slow": ["mail"]}, answers)]
-        assert levels == [("ok", "workers"), ("error", "queue slow")]
+        answers = {"worker@one": ["tiercast"], "worker@two": ["tiercast"]}
+        found = list(_compare({"tiercast": [], "slow": ["mail"]}, answers))
+        assert [(f.level, f.about) for f in found] == [("ok", "workers"), ("error", "queue slow")]
+        assert "-n slow@%h -Q slow" in found[1].text  # a name that no worker of the machine has
 
     def test_no_worker_at_all(self) -> None:
         (finding,) = _compare({"tiercast": []}, {})

@@ -32,7 +32,9 @@ def test_no_head_is_an_empty_one() -> None:
     assert keys.parts_of_head(None) == (0, "", "")
 
 
-@pytest.mark.parametrize(("key", "round"), [("shop:ev_1:email", 1), ("shop:ev_1:email:r2", 2), ("shop:r3:email:r12", 12)])
+@pytest.mark.parametrize(
+    ("key", "round"), [("shop:ev_1:email", 1), ("shop:ev_1:email:r2", 2), ("shop:r3:email:r12", 12)]
+)
 def test_a_job_tells_its_round(key: str, round: int) -> None:
     assert keys.round_of(key) == round
 

@@ -117,6 +117,16 @@ def parts_of(job: str) -> tuple[str, str, str]:
     return source, event_id, action
 
 
+def order_group(action: str, digest: str) -> str:
+    """Name the order group of an action's jobs that share this digest."""
+    return f"o:{action}:{digest}"
+
+
+def once_group(action: str, digest: str) -> str:
+    """Name the once group of an action's jobs that share this digest."""
+    return f"c:{action}:{digest}"
+
+
 def round_of(job: str) -> int:
     """Which round of its action a job is: 1 for the first, 2 for a key that ends in `:r2`."""
     last = job.rpartition(":")[2]
