@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import settings as settings_module
 from ..errors import ConfigError, SettingsError
+from ..settings import unknown_variables
 from . import output
 from .checks.finding import Finding, Level, error, ok, warning
 from .context import Context, pass_context
@@ -114,10 +114,8 @@ def _configuration(config: Config) -> Iterator[Finding]:
 
 def _unknown(context: Context) -> Iterator[Finding]:
     """Variables of ours that nothing reads are slips: what they were to set is not set."""
-    unknown_variables = getattr(settings_module, "unknown_variables", None)
-    for name, nearest in unknown_variables(context.environ) if unknown_variables else ():
-        hint = f"; did you mean {nearest}?" if nearest else ""
-        yield warning("settings", f"{name} is no variable that Tiercast reads{hint}")
+    for text in unknown_variables(context.environ):
+        yield warning("settings", text)
 
 
 def _surroundings(settings: Settings, config: Config | None) -> Iterator[Finding]:
