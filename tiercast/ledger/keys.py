@@ -79,7 +79,6 @@ milliseconds of the server's own clock unless a line says otherwise.
     erasing:<digest>        string  JSON: all names of a customer whose erasure is not complete, for the next run; by
                                     the digest of each name; goes when it is complete, at the latest after 90 days
     trim                    zset    delivery -> when it leaves the ledger, with its event and jobs
-    check                   string  written by `tiercast check`, to see whether the server takes writes; expires
     clock                   string  tests only: what the clock shows
     budget                  string  tests only: how many members of large groups one script visits
 """

@@ -8,7 +8,7 @@ from typing import cast
 import redis
 
 from ...config.model import Config
-from ...errors import LedgerError, LedgerFull, LedgerUnsuited
+from ...errors import LedgerError, LedgerUnsuited
 from ...ledger import Ledger, examine, keys, open_ledger, prepare
 from ...ledger.model import LaneInfo
 from ...ledger.reading import Reader
@@ -53,8 +53,9 @@ def _check_server(ledger: Ledger, settings: Settings, where: str) -> Iterator[Fi
         return
     try:
         ledger.ping()
-        ledger.client.set(ledger.key("check"), 1, px=1000)
-    except (redis.exceptions.ResponseError, redis.exceptions.ReadOnlyError, LedgerFull) as fault:
+    except LedgerError as fault:
+        if isinstance(fault.__cause__, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
+            raise
         # The server's own words: MISCONF, NOREPLICAS and NOPERM each name their remedy.
         yield error("ledger", f"it answers at {where}, and takes no writes: {fault}")
         return
