@@ -44,7 +44,7 @@ def test_the_second_run_looks_for_the_names_that_the_first_one_learnt(ledger: Le
 
     ledger.operate("drop", job="s:e2:a")
     forgetter, found, needed = run(ledger)
-    assert (found.deliveries, found.mentions, needed) == ({}, [other], [])
+    assert (found.deliveries, list(found.mentions), needed) == ({}, [other], [])
     assert forgetter.prove(found.identity, lambda _: None) == []
     assert list(ledger.client.scan_iter("t:erasing:*"))
 

@@ -605,7 +605,7 @@ class TestOperating:
         settle(ledger, claim(ledger)[0], "done")
         answer = Operator(ledger, lambda _: None).retry("voucherify:e1:mail")
         assert not answer.done
-        assert "--again" in answer.text
+        assert "tiercast jobs redo" in answer.text
 
     def test_replay_adds_missing_jobs_and_again_does_done_ones_under_a_new_key(self, ledger: Ledger) -> None:
         process(ledger, "e1", PlannedJob(action="mail"), number=1)

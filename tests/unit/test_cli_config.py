@@ -287,11 +287,14 @@ class TestActions:
 class TestCheck:
     def test_a_good_configuration(self, run: Run) -> None:
         document = json.loads(run("check", "--offline", "--json").stdout)
-        assert {each["level"] for each in document["findings"]} == {"ok"}
+        (odd,) = [each for each in document["findings"] if each["level"] != "ok"]
+        assert (odd["level"], odd["about"]) == ("warning", "actions.stars")
+        assert 'once = ["customer", "tier"]' in odd["text"]  # it pays, and a customer can come back to a tier
         texts = [each["text"] for each in document["findings"] if each["about"] == "actions.mail"]
         assert texts[0] == "renders for customer.loyalty.tier.joined"
         assert "would be skipped for null email" in texts[1]
-        assert "Nothing is wrong." in run("check", "--offline").stdout
+        assert run("check", "--offline").stdout.endswith("\n1 warning.\n")
+        run("check", "--offline", "--fail-on", "warning", status=1)
 
     def test_a_template_that_no_event_can_bear(self, run: Run, folder: Path) -> None:
         path = folder / "tiercast.toml"
@@ -305,7 +308,7 @@ class TestCheck:
         path.write_text(path.read_text().replace('how = "', 'many = "{{ 1 if event.customer else \'x\' }}"\nhow = "'))
         result = run("check", "--offline")
         assert "would be dead for null customer" in result.stdout
-        assert "1 warning." in result.stdout
+        assert "2 warnings." in result.stdout
 
     def test_a_wrong_configuration(self, run: Run, folder: Path) -> None:
         (folder / "tiercast.toml").write_text(CONFIG.replace('do = ["mail"', 'do = ["mial"'))
@@ -323,9 +326,10 @@ class TestCheck:
         assert result.stdout.startswith("+ configuration")
 
     def test_a_queue_that_no_worker_hears(self) -> None:
-        answers = {"worker@one": [{"name": "tiercast"}], "worker@two": [{"name": "tiercast"}]}
-        levels = [(f.level, f.about) for f in _compare({"tiercast": [], "slow": ["mail"]}, answers)]
-        assert levels == [("ok", "workers"), ("error", "queue slow")]
+        answers = {"worker@one": ["tiercast"], "worker@two": ["tiercast"]}
+        found = list(_compare({"tiercast": [], "slow": ["mail"]}, answers))
+        assert [(f.level, f.about) for f in found] == [("ok", "workers"), ("error", "queue slow")]
+        assert "-n slow@%h -Q slow" in found[1].text  # a name that no worker of the machine has
 
     def test_no_worker_at_all(self) -> None:
         (finding,) = _compare({"tiercast": []}, {})

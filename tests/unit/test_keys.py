@@ -30,3 +30,23 @@ def test_a_head_gives_back_what_went_in(created_us: int, form: str, type: str) -
 
 def test_no_head_is_an_empty_one() -> None:
     assert keys.parts_of_head(None) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "round"), [("shop:ev_1:email", 1), ("shop:ev_1:email:r2", 2), ("shop:r3:email:r12", 12)]
+)
+def test_a_job_tells_its_round(key: str, round: int) -> None:
+    assert keys.round_of(key) == round
+
+
+def test_the_key_that_a_vendor_gets_is_the_jobs_own_or_that_of_its_once_group() -> None:
+    assert keys.sent_key("shop:urn:7:points", None) == "shop:urn:7:points"
+    assert keys.sent_key("shop:urn:7:points", "abc") == keys.sent_key("shop:ev_8:points", "abc")
+    assert keys.sent_key("shop:ev_8:points", "abc") == "shop:once-abc:points"
+    assert keys.sent_key("shop:ev_8:points", "xyz") != keys.sent_key("shop:ev_8:points", "abc")
+
+
+def test_a_sent_key_tells_action_and_group() -> None:
+    assert keys.parts_of_sent_key(keys.sent_key("shop:ev_8:points", "abc")) == ("points", "abc")
+    assert keys.parts_of_sent_key("shop:ev_8:points") is None
+    assert keys.parts_of_sent_key("points") is None

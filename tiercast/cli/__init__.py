@@ -11,18 +11,20 @@ COMMANDS = {
     "up": Lazy("tiercast.up.command:up", "Run everything on this machine."),
     "init": Lazy("tiercast.cli.init:init", "Write a configuration to start from."),
     "trigger": Lazy("tiercast.cli.trigger:trigger", "Post signed sample events."),
+    "status": Lazy("tiercast.cli.status:status", "Show how all of it stands."),
     "check": Lazy("tiercast.cli.check:check", "Say what is wrong with the set-up."),
     "verify": Lazy("tiercast.cli.verify:verify", "Say whether and why a signature matches."),
     "deliveries": Lazy("tiercast.cli.deliveries:deliveries", "See and replay what arrived."),
-    "jobs": Lazy("tiercast.cli.jobs:jobs", "See, retry, drop and resolve what is owed."),
+    "jobs": Lazy("tiercast.cli.jobs:jobs", "See, retry, redo, drop and resolve what is owed."),
     "lanes": Lazy("tiercast.cli.lanes:lanes", "See, pause and resume the queues of owed work."),
     "forget": Lazy("tiercast.cli.forget:forget", "Remove a customer from everything that is kept."),
     "actions": Lazy("tiercast.cli.actions:actions", "Try one action of the configuration."),
     "kinds": Lazy("tiercast.cli.kinds:kinds", "See which kinds of action there are."),
+    "help": Lazy("tiercast.cli.help:help_", "Explain a command: tiercast help jobs retry."),
 }
 
 
-@click.command(cls=LazyGroup, commands_at=COMMANDS)
+@click.command(cls=LazyGroup, commands_at=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="tiercast", message="%(prog)s %(version)s")
 def main() -> None:
     """Turn Voucherify loyalty webhooks into emails, CRM updates and rewards.
@@ -34,5 +36,5 @@ def main() -> None:
     Examples:
       tiercast trigger
       tiercast jobs list --state dead --since 2h
-      tiercast COMMAND --help
+      tiercast help jobs retry
     """

@@ -12,6 +12,7 @@ import click
 
 from ..actions import Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
 from ..event import TIER_EVENTS, Event, Json, data_of, is_envelope, json_text
+from ..faults import fault_text
 from ..runner import ActionRunner
 from ..samples import sample_event
 from ..settings import DEFAULT_SOURCE
@@ -155,7 +156,9 @@ def _perform(runner: ActionRunner, job: Job) -> Result:
         text = _once(runner, job)
         outcome = "done"
     except Exception as error:
-        outcome, text = _outcome(error), str(error) or type(error).__name__
+        outcome = _outcome(error)
+        # A bug of the kind's own: its text may quote the customer's data.
+        text = str(error) or type(error).__name__ if isinstance(error, _ANSWERS) else f"a bug: {fault_text(error)}"
     return Result(outcome, text, round(time.perf_counter() - begun, 3))
 
 
@@ -167,6 +170,10 @@ def _once(runner: ActionRunner, job: Job) -> str | None:
             raise outcome
         return outcome
     raise RetryLater("the bulk call left the job out")
+
+
+#: What a kind raises on purpose, with a text for people.
+_ANSWERS = (Permanent, Skip, Halt, RetryLater, Unknown)
 
 
 def _outcome(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -45,6 +45,39 @@ class Member:
     state: str | None
 
 
+@dataclass(slots=True, kw_only=True)
+class ByAction:
+    """How many jobs of each action a request touches, for the question before it.
+
+    `pays` are those whose kinds are not repeatable, where the request does them again: what it did, it does twice.
+    `left_out` are done jobs of such actions that nobody named, so the request does not touch them.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    pays: set[str] = field(default_factory=set)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def lines(self, what: str) -> Iterator[str]:
+        """What it does, in words."""
+        if self.counts:
+            counts = (
+                f"{name} {count}{' (pays again)' if name in self.pays else ''}"
+                for name, count in self.counts.most_common()
+            )
+            yield f"{what}: {', '.join(counts)}."
+        if self.left_out:
+            counts = (f"{name} {count}" for name, count in self.left_out.most_common())
+            name = self.left_out.most_common(1)[0][0]
+            yield (
+                f"Left out, since their kinds are not repeatable and it pays again: {', '.join(counts)}. To do them "
+                f"too, name them: --action {name}, or tiercast jobs redo KEY."
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same, for scripts."""
+        return {"actions": dict(self.counts), "left_out": dict(self.left_out)}
+
+
 @dataclass(slots=True)
 class Tally:
     """What became of a bulk request."""
@@ -69,25 +102,30 @@ def carry_out(
     dry_run: bool,
     yes: bool,
     as_json: bool,
+    actions: ByAction | None = None,
+    what: str = "By action",
 ) -> None:
     """Carry a verb out, oldest first, and say for how many it could be done and for how many not and why.
 
     Exits with status 1 where it could be done for none of those chosen.
     """
+    actions = actions or ByAction()
     if not members:
-        _report_nothing(verb, as_json=as_json)
+        _report_nothing(verb, actions, as_json=as_json)
         return
     if dry_run:
-        _report_plan(verb, members, as_json=as_json)
+        _report_plan(verb, members, actions, what, as_json=as_json)
         return
-    if by_filter and len(members) > 1 and not yes and output.can_ask():
+    if ((by_filter and len(members) > 1) or actions.pays) and not yes and output.can_ask():
         click.echo(f"{verb.count(len(members))} chosen ({_by_state(members)}).", err=True)
+        for line in actions.lines(what):
+            click.echo(line, err=True)
         if not click.confirm(f"{verb.name.capitalize()} them?", err=True):
             raise Failure("Nothing was changed.")
     tally = Tally()
     names = [member.name for member in reversed(members)]
     output.one_by_one(names, f"{verb.name} {len(names)}", lambda name: tally.add(name, do(name)))
-    _report(verb, tally, as_json=as_json)
+    _report(verb, tally, actions, as_json=as_json)
 
 
 def refuse_everything(verb: Verb) -> NoReturn:
@@ -95,23 +133,28 @@ def refuse_everything(verb: Verb) -> NoReturn:
     raise click.UsageError(f"Name the {verb.plural} to {verb.name}, or choose them with a filter such as --since 2h.")
 
 
-def _report_nothing(verb: Verb, *, as_json: bool) -> None:
+def _report_nothing(verb: Verb, actions: ByAction, *, as_json: bool) -> None:
     if as_json:
-        output.as_json({"chosen": 0, "done": 0, "not_done": []})
-    else:
-        click.echo(f"No {verb.noun} matches; nothing to {verb.name}.")
+        output.as_json({"chosen": 0, "done": 0, "not_done": []} | actions.as_dict())
+        return
+    click.echo(f"No {verb.noun} matches; nothing to {verb.name}.")
+    for line in actions.lines(""):
+        click.echo(line)
 
 
-def _report_plan(verb: Verb, members: Sequence[Member], *, as_json: bool) -> None:
+def _report_plan(verb: Verb, members: Sequence[Member], actions: ByAction, what: str, *, as_json: bool) -> None:
     touched = [member for member in members if member.state in verb.can]
     others = [member for member in members if member.state not in verb.can]
     if as_json:
         reasons = Counter(_why_not(member) for member in others)
         not_done = [{"reason": reason, "count": count} for reason, count in reasons.items()]
-        output.as_json({"chosen": len(members), "would_do": len(touched), "not_done": not_done})
+        plan = {"chosen": len(members), "would_do": len(touched), "not_done": not_done}
+        output.as_json(plan | actions.as_dict())
         return
     states = f" ({_by_state(touched)})" if touched else ""
     click.echo(f"Would {verb.name} {verb.count(len(touched))}{states}. Nothing was changed.")
+    for line in actions.lines(what):
+        click.echo(line)
     for reason, count in Counter(_why_not(member) for member in others).items():
         click.echo(f"Would leave {verb.count(count)}: {reason}.")
 
@@ -124,14 +167,18 @@ def _by_state(members: Iterable[Member]) -> str:
     return ", ".join(f"{count} {state}" for state, count in Counter(member.state for member in members).most_common())
 
 
-def _report(verb: Verb, tally: Tally, *, as_json: bool) -> None:
+def _report(verb: Verb, tally: Tally, actions: ByAction, *, as_json: bool) -> None:
     failed = sum(map(len, tally.refused.values()))
     if as_json:
         not_done = [{"reason": reason, "count": len(names)} for reason, names in tally.refused.items()]
-        output.as_json({"chosen": tally.done + failed, "done": tally.done, "not_done": not_done})
+        report = {"chosen": tally.done + failed, "done": tally.done, "not_done": not_done}
+        output.as_json(report | actions.as_dict())
     else:
         if tally.done or not failed:
             click.echo(f"{verb.past.capitalize()} {verb.count(tally.done)}.")
+        if actions.left_out:
+            for line in ByAction(left_out=actions.left_out).lines(""):
+                click.echo(line, err=True)
         for line in _refusals(verb, tally):
             click.echo(line, err=True)
     if not tally.done:

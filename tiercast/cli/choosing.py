@@ -3,52 +3,34 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from enum import StrEnum
-from itertools import islice
 from typing import Any, TypeVar
 
 import click
 
-from ..event import Event, Json, customer_ids
-from ..ledger import keys
-from ..ledger.model import DeliveryInfo, JobInfo
-from ..ledger.reading import Filter, Reader
-from ..stored import revive
+from ..ledger.reading import Filter, FoundJob, Reader
+from . import output
+from .group import Failure
 from .times import Moment
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: How many records are looked up in one round trip.
-_PAGE = 200
+#: How many names are listed that a part of a name can mean.
+_NAMED = 10
+
+#: The fewest characters that are taken for a part of a name.
+_LEAST = 3
+
+_NO_DELIVERY = (
+    "There is no delivery {}. Settled ones leave after TIERCAST_KEEP_DAYS; see what there is with "
+    "`tiercast deliveries list`."
+)
+_NO_JOB = "There is no job {}. A key is SOURCE:EVENT:ACTION; see what there is with `tiercast jobs list`."
 
 #: How many a listing shows to a person who does not say.
 SHOWN = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundDelivery:
-    """A delivery; its event where somebody asked for it and there is one."""
-
-    info: DeliveryInfo
-    event: Event | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundJob:
-    """A job, with the delivery that tells its event."""
-
-    info: JobInfo
-    delivery: DeliveryInfo | None
-    event: Event | None
-
-    @property
-    def customer_id(self) -> str | None:
-        """The id of the event's customer."""
-        return customer_ids(self.event).id if self.event else None
 
 
 def filters(states: type[StrEnum]) -> Callable[[F], F]:
@@ -86,94 +68,38 @@ def is_empty(which: Filter) -> bool:
     return all(getattr(which, field.name) is None for field in fields(which) if field.name != "limit")
 
 
-def find_deliveries(reader: Reader, which: Filter, *, events: bool = False) -> Iterator[FoundDelivery]:
-    """Deliveries that match, newest first, with their events where those are asked for or needed to choose."""
-    events = events or which.campaign is not None or which.tier is not None
-    infos = reader.deliveries(_for_reader(which))
-    found = with_events(reader, infos) if events else (FoundDelivery(info=info) for info in infos)
-    return islice((each for each in found if _chosen(which, each)), which.limit)
-
-
-def with_events(reader: Reader, infos: Iterable[DeliveryInfo]) -> Iterator[FoundDelivery]:
-    """Make the events of deliveries again from their bodies."""
-    for page in _pages(infos):
-        for info, body in zip(page, reader.bodies(info.id for info in page), strict=True):
-            yield FoundDelivery(info=info, event=event_of(info, body))
-
-
-def event_of(info: DeliveryInfo, body: bytes | None) -> Event | None:
-    """The event that a delivery tells; None where it was not read, or its body is gone."""
-    if body is None or info.event_id is None or info.type is None:
-        return None
-    try:
-        return revive(
-            body,
-            id=info.event_id,
-            type=info.type,
-            at=info.at or "",
-            created_us=info.created_us,
-            source=info.source,
-            form=info.form or "",
-        )
-    except (ValueError, RecursionError):
-        return None
-
-
 def find_jobs(reader: Reader, which: Filter) -> Iterator[FoundJob]:
     """Jobs that match, newest first, with their events."""
-    found = jobs_with_events(reader, reader.jobs(_for_reader(which)))
-    chosen = (job for job in found if _chosen(replace(which, action=None), job))
-    return islice(chosen, which.limit)
+    return reader.jobs_with_events(reader.jobs(which))
 
 
-def jobs_with_events(reader: Reader, jobs: Iterable[JobInfo]) -> Iterator[FoundJob]:
-    """Look up the delivery and the event of each job."""
-    for page in _pages(jobs):
-        ids = dict.fromkeys(job.delivery for job in page)
-        found = {each.info.id: each for each in with_events(reader, reader.by_id(ids))}
-        for job in page:
-            delivery = found.get(job.delivery)
-            yield FoundJob(
-                info=job,
-                delivery=delivery.info if delivery else None,
-                event=delivery.event if delivery else None,
-            )
+def one_delivery(reader: Reader, text: str) -> str:
+    """The id of the delivery that somebody means: its id, or a part that no other has.
+
+    Raises:
+        Failure: there is none, or several; the message lists them.
+    """
+    return _one(text, reader.delivery(text) is not None, reader.deliveries_like, _NO_DELIVERY)
 
 
-def _for_reader(which: Filter) -> Filter:
-    """What the ledger's indexes can choose by; the rest is chosen here, so the limit is too."""
-    prefix_only = which.type is None or "*" not in which.type[:-1]
-    return replace(which, limit=None, type=which.type if prefix_only else None)
+def one_job(reader: Reader, text: str) -> str:
+    """The key of the job that somebody means: its key, the key that its vendor got, or a part that no other has.
+
+    Raises:
+        Failure: there is none, or several; the message lists them.
+    """
+    return _one(text, reader.job(text) is not None, reader.jobs_like, _NO_JOB)
 
 
-def _chosen(which: Filter, found: FoundDelivery | FoundJob) -> bool:
-    info = found.info if isinstance(found, FoundDelivery) else found.delivery
-    if which.type is not None and not (info and _is_like(info.type, which.type)):
-        return False
-    if which.action is not None and not (info and which.action in {keys.parts_of(job)[2] for job in info.jobs}):
-        return False
-    if which.campaign is None and which.tier is None:
-        return True
-    event = found.event
-    if event is None:
-        return False
-    # After `left` there is no tier, so the one left counts.
-    tier = event.tier or event.previous_tier
-    return _is_named(event.campaign, which.campaign) and _is_named(tier, which.tier)
-
-
-def _is_like(text: str | None, pattern: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text or "") is not None
-
-
-def _is_named(thing: Json | None, name: str | None) -> bool:
-    if name is None:
-        return True
-    names = [(thing or {}).get(key) for key in ("id", "name")]
-    return any(isinstance(each, str) and each.casefold() == name.casefold() for each in names)
-
-
-def _pages(items: Iterable[T]) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while page := list(islice(iterator, _PAGE)):
-        yield page
+def _one(text: str, exact: bool, like: Callable[[str, int], list[str]], none: str) -> str:
+    if exact:
+        return text
+    found = like(text, _NAMED + 1) if len(text) >= _LEAST else []
+    if len(found) == 1:
+        return found[0]
+    shown = output.plain(text)
+    if not found:
+        raise Failure(none.format(shown))
+    lines = [f"  {output.plain(name)}" for name in sorted(found)[:_NAMED]]
+    more = ["  and more"] if len(found) > _NAMED else []
+    raise Failure("\n".join([f"{shown} can be any of these; say which:", *lines, *more]))

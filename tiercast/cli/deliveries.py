@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import click
 
 from ..event import Event, Json, customer_ids
-from ..ledger.model import DeliveryInfo, DeliveryState, JobInfo
-from ..ledger.reading import Filter, Reader
+from ..ledger import keys
+from ..ledger.model import DeliveryInfo, DeliveryState, JobInfo, JobState
+from ..ledger.reading import Filter, Reader, event_of
 from . import bulk, output
-from .bulk import Member, Verb
-from .choosing import SHOWN, FoundDelivery, event_of, filters, find_deliveries, is_empty
+from .bulk import ByAction, Member, Verb
+from .choosing import SHOWN, filters, is_empty, one_delivery
 from .context import Context, pass_context
 from .group import Failure
 from .output import Column
+from .paying import pays_again
 from .times import age, iso
 
 _COLUMNS = (
-    Column(title="DELIVERY"),
+    Column(title="ID", shrink="own-line"),
     Column(title="AGE", right=True),
     Column(title="STATE"),
-    Column(title="TYPE", shrink="middle", least=14),
+    Column(title="TYPE"),
     Column(title="REASON", shrink="end", least=4),
 )
 
@@ -40,7 +43,8 @@ _REPLAY = Verb(
 def deliveries() -> None:
     """See what arrived and what became of it, and replay it.
 
-    A delivery is one authenticated request. Its states:
+    A delivery is one authenticated request. Wherever its id is asked for, a part
+    of it will do that no other id has. Its states:
 
     \b
       queued       stored, not read yet
@@ -71,11 +75,10 @@ def list_(context: Context, which: Filter, as_json: bool) -> None:
     """
     with context.opened() as ledger:
         if as_json:
-            found = find_deliveries(ledger.reader, which)
-            output.list_as_json("deliveries", (as_dict(each.info) for each in found))
+            output.list_as_json("deliveries", map(as_dict, ledger.reader.deliveries(which)))
             return
         limit = which.limit or SHOWN
-        rows = list(find_deliveries(ledger.reader, replace(which, limit=limit + 1)))
+        rows = list(ledger.reader.deliveries(replace(which, limit=limit + 1)))
     if not rows:
         click.echo(_nothing(which))
         return
@@ -98,12 +101,10 @@ def show(context: Context, delivery: str, body: bool, as_json: bool) -> None:
       tiercast deliveries show 0198a3c4-7d1e-7a52-b3f0-5f2a9c1d4e6b --body
     """
     with context.opened() as ledger:
+        delivery = one_delivery(ledger.reader, delivery)
         info = ledger.reader.delivery(delivery)
         if info is None:
-            raise Failure(
-                f"There is no delivery {output.plain(delivery)}. Settled ones leave after TIERCAST_KEEP_DAYS; "
-                "see what there is with `tiercast deliveries list`."
-            )
+            raise Failure(f"Delivery {delivery} has just left the ledger.")
         raw = ledger.reader.body(delivery)
         jobs = [job for key in info.jobs if (job := ledger.reader.job(key))]
     if body:
@@ -122,10 +123,10 @@ def show(context: Context, delivery: str, body: bool, as_json: bool) -> None:
 
 
 _JOB_COLUMNS = (
-    Column(title="JOB", shrink="middle", least=24),
+    Column(title="KEY", shrink="own-line"),
     Column(title="STATE"),
-    Column(title="TRIES", right=True),
-    Column(title="RESULT OR REASON", shrink="end", least=16),
+    Column(title="ATTEMPTS", right=True),
+    Column(title="RESULT OR ERROR", shrink="end", least=16),
 )
 
 
@@ -143,35 +144,90 @@ def replay(
     Adds the jobs that are missing; what is done stays done, unless --again.
     Choose deliveries by id or by filters. Of duplicates, replay the first.
 
+    --action limits which jobs are made: only that action's. --again does done
+    jobs again, each once more. A kind that is not repeatable pays again; so its
+    jobs are left out unless you name the action with --action. To do single jobs
+    again: tiercast jobs redo.
+
     \b
     Examples:
       tiercast deliveries replay 0198a3c4-7d1e-7a52-b3f0-5f2a9c1d4e6b
       tiercast deliveries replay --state quarantined --since 3d --dry-run
+      tiercast deliveries replay --customer cust_8Qm2 --action crm-tier --again
     """
-    if ids and not is_empty(which):
+    choice = which if again else replace(which, action=None)
+    only = [which.action] if which.action else None
+    if ids and not is_empty(replace(which, action=None)):
         raise click.UsageError("Give ids or filters, not both.")
-    if not ids and is_empty(which) and which.limit is None:
+    if not ids and is_empty(choice) and which.limit is None:
         bulk.refuse_everything(_REPLAY)
     with context.opened() as ledger:
-        members = list(_members(ledger.reader, ids, which))
+        infos = list(_infos(ledger.reader, ids) if ids else ledger.reader.deliveries(choice))
+        rounds: dict[str, list[str]] = {}
+        actions = ByAction()
+        if again:
+            rounds = _rounds(context, ledger.reader, infos, which.action, actions)
+        known = {info.id: info.state for info in infos}
+        # Bulk verbs start with the last, so that the oldest of a listing comes first.
+        names = reversed(_ids_of(ledger.reader, ids)) if ids else known
         bulk.carry_out(
             _REPLAY,
-            members,
-            lambda id: ledger.operator.replay(id, again=again),
+            [Member(id, known.get(id)) for id in names],
+            lambda id: ledger.operator.replay(id, again=bool(rounds.get(id)), only=only, rounds=rounds.get(id)),
             by_filter=not ids,
             dry_run=dry_run,
             yes=yes,
             as_json=as_json,
+            actions=actions,
+            what="Does again",
         )
 
 
-def _members(reader: Reader, ids: tuple[str, ...], which: Filter) -> Iterator[Member]:
-    if not ids:
-        yield from (Member(each.info.id, each.info.state) for each in find_deliveries(reader, which))
-        return
-    known = {info.id: info.state for info in reader.by_id(ids)}
-    # Bulk verbs start with the last, so that the oldest of a listing comes first.
-    yield from (Member(id, known.get(id)) for id in reversed(dict.fromkeys(ids)))
+def _ids_of(reader: Reader, texts: tuple[str, ...]) -> list[str]:
+    """The ids that somebody named, by parts or whole; what there is not stays as it is."""
+    ids = []
+    for text in dict.fromkeys(texts):
+        try:
+            ids.append(one_delivery(reader, text))
+        except Failure as failure:
+            if "\n" in failure.message:
+                raise
+            ids.append(text)
+    return ids
+
+
+def _infos(reader: Reader, texts: tuple[str, ...]) -> Iterator[DeliveryInfo]:
+    return reader.by_id(_ids_of(reader, texts))
+
+
+def _rounds(
+    context: Context, reader: Reader, infos: Iterable[DeliveryInfo], action: str | None, actions: ByAction
+) -> dict[str, list[str]]:
+    """By delivery, the rounds to make: the next of every action whose last round is done.
+
+    What pays again and was not named is left out.
+    """
+    pays = pays_again(context)
+    rounds: dict[str, list[str]] = defaultdict(list)
+    for info in infos:
+        last: dict[str, JobInfo] = {}
+        for job in reader.jobs_of(info):
+            if action in (None, job.action) and keys.round_of(job.key) >= keys.round_of(_key(last.get(job.action))):
+                last[job.action] = job
+        for name, job in last.items():
+            if job.state is not JobState.DONE:
+                continue
+            if pays(name) and action is None:
+                actions.left_out[name] += 1
+                continue
+            actions.counts[name] += 1
+            actions.pays |= {name} if pays(name) else set()
+            rounds[info.id].append(f"{name}:r{keys.round_of(job.key) + 1}")
+    return rounds
+
+
+def _key(job: JobInfo | None) -> str:
+    return job.key if job else ""
 
 
 def as_dict(info: DeliveryInfo) -> dict[str, Any]:
@@ -193,8 +249,7 @@ def _reason(info: DeliveryInfo) -> str | None:
     return info.reason or None
 
 
-def _row(found: FoundDelivery) -> tuple[object, ...]:
-    info = found.info
+def _row(info: DeliveryInfo) -> tuple[object, ...]:
     return (info.id, age(info.received_ms), info.state, info.type, _reason(info))
 
 
@@ -211,7 +266,7 @@ def _named(thing: Json | None) -> str | None:
 
 def _facts(info: DeliveryInfo, raw: bytes | None, event: Event | None) -> list[tuple[str, object]]:
     facts: list[tuple[str, object]] = [
-        ("delivery", info.id),
+        ("id", info.id),
         ("source", info.source),
         ("state", info.state),
         ("reason", _reason(info)),
@@ -242,6 +297,15 @@ def _more(info: DeliveryInfo, raw: bytes | None, event: Event | None, jobs: list
         "first": info.first,
         "customer_id": customer_ids(event).id if event else None,
         "jobs": [
-            {"key": job.key, "state": str(job.state), "attempts": job.attempts, "reason": job.text} for job in jobs
+            {
+                "key": job.key,
+                "action": job.action,
+                "state": str(job.state),
+                "attempts": job.attempts,
+                "error": None if job.state is JobState.DONE else job.text,
+                "result": job.text if job.state is JobState.DONE else None,
+                "sent_as": job.sent_as,
+            }
+            for job in jobs
         ],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,10 @@ def forget(context: Context, customer: str, source: str | None, yes: bool, as_js
     their once places, so that no reward is paid again. Then the ledger's files
     are written anew, and every key is searched for their names.
 
+    Deliveries of other customers that name them (say by a source id that both
+    have) keep their record and jobs, and lose their bodies. They are counted by
+    customer before you are asked, and once it is done.
+
     This cannot be undone.
 
     \b
@@ -96,6 +101,11 @@ def _forgetter(context: Context, ledger: Opened, source: str | None) -> Forgette
 
 
 def _confirm(found: Belongings, *, yes: bool) -> None:
+    for line in _others(found, "would lose their bodies"):
+        output.note(line)
+    if len(found.identity.ids) > 1:
+        ids = output.plain(", ".join(sorted(found.identity.ids)))
+        output.note(f"More than one customer goes by that name, and all of them are forgotten: {ids}.")
     if yes:
         return
     if not output.can_ask():
@@ -103,6 +113,20 @@ def _confirm(found: Belongings, *, yes: bool) -> None:
     output.note(f"{_count(found)} of customers {_ids(found)}.")
     if not click.confirm("Forget them? This cannot be undone.", err=True):
         raise Failure("Nothing was changed.")
+
+
+def _others(found: Belongings, what: str) -> Iterator[str]:
+    """Whose deliveries name them, too, and what that means for those."""
+    counts = Counter(found.mentions.values())
+    if counts:
+        whose = ", ".join(f"{output.plain(id)} {number}" for id, number in counts.most_common(_OTHERS))
+        more = f" and {len(counts) - _OTHERS} more" if len(counts) > _OTHERS else ""
+        deliveries = _plural(len(found.mentions), "delivery", "deliveries")
+        yield f"{deliveries} of other customers, which name them, {what}: {whose}{more}."
+
+
+#: How many other customers are named.
+_OTHERS = 20
 
 
 def _carry_out(context: Context, forgetter: Forgetter, ledger: Opened, found: Belongings) -> _Report:
@@ -145,6 +169,8 @@ def _tell(found: Belongings, report: _Report) -> None:
         click.echo(
             f"Removed {deliveries} and {jobs}" + (f", {report.spooled} from the spool." if report.spooled else ".")
         )
+        for line in _others(found, "lost their bodies once settled"):
+            click.echo(line)
     if not report.left:
         short = " Names too short to search for in any text were compared as ids only." * found.identity.too_short()
         click.echo(f"No key of the ledger's server holds one of their names.{short}")
@@ -161,6 +187,7 @@ def _as_dict(found: Belongings, report: _Report) -> dict[str, Any]:
         "customers": sorted(found.identity.ids),
         "deliveries": removed.deliveries if removed else 0,
         "jobs": removed.jobs if removed else 0,
+        "others": [{"customer_id": id, "deliveries": n} for id, n in Counter(found.mentions.values()).most_common()],
         "spooled": report.spooled,
         "rewritten": bool(report.rewritten and report.rewritten.done),
         "left": report.left,

@@ -1,54 +1,66 @@
-"""`tiercast jobs`: see what is owed and what became of it; retry, drop and resolve it."""
+"""`tiercast jobs`: see what is owed and what became of it; retry, redo, drop and resolve it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import click
 
+from ..ledger import keys
 from ..ledger.model import Answer, Attempt, JobInfo, JobState
 from ..ledger.operating import Operator
-from ..ledger.reading import Filter, Reader
-from . import bulk, output
-from .bulk import Member, Verb
-from .choosing import SHOWN, FoundJob, filters, find_jobs, is_empty, jobs_with_events
+from ..ledger.reading import Filter, FoundJob, Reader
+from . import bulk, output, waiting
+from .bulk import ByAction, Member, Verb
+from .choosing import SHOWN, filters, find_jobs, is_empty, one_job
 from .context import Context, pass_context
 from .group import Failure
 from .output import Column
+from .paying import pays_again
 from .times import age, iso
 
 _COLUMNS = (
-    Column(title="JOB", shrink="middle", least=36),
+    Column(title="KEY", shrink="own-line"),
     Column(title="AGE", right=True),
     Column(title="STATE"),
-    Column(title="TRIES", right=True),
-    Column(title="RESULT OR REASON", shrink="end", least=16),
+    Column(title="ATTEMPTS", right=True),
+    Column(title="RESULT OR ERROR", shrink="end", least=16),
 )
 
-_RETRY = Verb(
-    name="retry",
-    past="retried",
-    noun="job",
-    plural="jobs",
-    can={JobState.DEAD, JobState.SKIPPED, JobState.SUPERSEDED, JobState.OWED},
-)
 
-_DROP = Verb(
-    name="drop",
-    past="dropped",
-    noun="job",
-    plural="jobs",
-    can={JobState.OWED, JobState.PARKED, JobState.DEAD, JobState.UNCERTAIN},
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _JobVerb:
+    """A bulk verb of jobs: in words, and which states it chooses by filter where none is named."""
+
+    verb: Verb
+    states: tuple[JobState, ...]
+    do: Callable[[Operator, str], Answer]
+
+
+def _job_verb(
+    name: str, past: str, do: Callable[[Operator, str], Answer], *states: JobState, more: Any = ()
+) -> _JobVerb:
+    """Make a verb; `more` are states in which it works, too, but which nobody means who names none."""
+    verb = Verb(name=name, past=past, noun="job", plural="jobs", can={*states, *more})
+    return _JobVerb(verb=verb, states=states, do=do)
+
+
+_RETRY = _job_verb(
+    "retry", "retried", Operator.retry, JobState.DEAD, more=(JobState.SKIPPED, JobState.SUPERSEDED, JobState.OWED)
 )
+_DROP = _job_verb("drop", "dropped", Operator.drop, JobState.OWED, JobState.PARKED, JobState.DEAD, JobState.UNCERTAIN)
+_REDO = _job_verb("redo", "redone", Operator.redo, JobState.DONE)
 
 
 @click.group()
 def jobs() -> None:
-    """See what is owed and what became of it; retry, drop and resolve it.
+    """See what is owed and what became of it; retry, redo, drop and resolve it.
 
-    A job is one action owed for one event: SOURCE:EVENT:ACTION. Its states:
+    A job is one action owed for one event. Its key is SOURCE:EVENT:ACTION, and
+    wherever one is asked for, a part of it will do that no other key has. Its
+    states:
 
     \b
       owed        to be done now, or again later
@@ -62,6 +74,7 @@ def jobs() -> None:
     \b
     Examples:
       tiercast jobs list --state dead --since 1d
+      tiercast jobs show evcus_5xYq:welcome
       tiercast jobs retry --state dead --action crm-tier
     """
 
@@ -97,69 +110,92 @@ def list_(context: Context, which: Filter, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @pass_context
 def show(context: Context, key: str, as_json: bool) -> None:
-    """Show one job with its attempts.
+    """Show one job with its attempts, what it waits for, and its key at the vendor.
+
+    \b
+      sent as    the idempotency key that the vendor got; with `once` it is not
+                 the job's own key. Look for this one there.
+      waits for  why an owed or parked job does not start
+
+    KEY is the job's key, a part that no other has, or a key that a vendor got.
 
     \b
     Example:
       tiercast jobs show voucherify:evcus_5xYq:welcome-email
     """
     with context.opened() as ledger:
-        (found,) = jobs_with_events(ledger.reader, [_existing(ledger.reader, key)])
-    info = found.info
+        info = next(ledger.reader.jobs_by_key([one_job(ledger.reader, key)]), None)
+        if info is None:
+            raise Failure(f"Job {output.plain(key)} has just left the ledger.")
+        (found,) = ledger.reader.jobs_with_events([info])
+        waits = waiting.waits_of(context, ledger.reader, info)
     if as_json:
-        output.as_json(as_dict(found) | _more(found))
+        output.as_json(as_dict(found) | _more(found) | {"waits_for": [waiting.as_dict(*each) for each in waits]})
         return
-    output.print_facts(_facts(found))
+    output.print_facts(_facts(found, [text for _, text in waits]))
     if info.history:
         click.echo()
         output.print_table(_ATTEMPT_COLUMNS, (_attempt_row(attempt) for attempt in info.history))
 
 
 _ATTEMPT_COLUMNS = (
-    Column(title="TRY", right=True),
-    Column(title="STARTED"),
+    Column(title="NUMBER", right=True),
+    Column(title="STARTED_AT"),
     Column(title="MS", right=True),
     Column(title="OUTCOME"),
     Column(title="RESULT OR ERROR", shrink="end", least=16),
 )
 
 
-@jobs.command()
-@click.argument("keys", metavar="[KEY]...", nargs=-1)
-@filters(JobState)
-@bulk.options
-@pass_context
-def retry(context: Context, keys: tuple[str, ...], which: Filter, dry_run: bool, yes: bool, as_json: bool) -> None:
+def _bulk_command(verb: _JobVerb, text: str) -> None:
+    """Add a command that carries a verb out for the jobs that keys or filters choose."""
+
+    @jobs.command(verb.verb.name, help=text)
+    @click.argument("keys", metavar="[KEY]...", nargs=-1)
+    @filters(JobState)
+    @bulk.options
+    @pass_context
+    def command(
+        context: Context, keys: tuple[str, ...], which: Filter, dry_run: bool, yes: bool, as_json: bool
+    ) -> None:
+        _bulk(context, verb, keys=keys, which=which, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+_bulk_command(
+    _RETRY,
     """Try jobs again that were not done.
 
     Gives dead, skipped and superseded jobs a new set of attempts, and makes an
     owed one due now. Choose jobs by key or by filters; filters without --state
-    choose dead jobs.
+    choose the dead ones. A job that is done is done again by `redo`.
 
     \b
     Examples:
       tiercast jobs retry voucherify:evcus_5xYq:welcome-email
-      tiercast jobs retry --action crm-tier --since 2h --dry-run
-    """
-    _bulk(
-        context,
-        _RETRY,
-        (JobState.DEAD,),
-        Operator.retry,
-        keys=keys,
-        which=which,
-        dry_run=dry_run,
-        yes=yes,
-        as_json=as_json,
-    )
+      tiercast jobs retry --state dead --since 2h --dry-run
+    """,
+)
 
+_bulk_command(
+    _REDO,
+    """Do jobs again that are done.
 
-@jobs.command()
-@click.argument("keys", metavar="[KEY]...", nargs=-1)
-@filters(JobState)
-@bulk.options
-@pass_context
-def drop(context: Context, keys: tuple[str, ...], which: Filter, dry_run: bool, yes: bool, as_json: bool) -> None:
+    Each is done as a new job beside the first, with a key that ends in :r2, :r3.
+    Nothing else of its event is touched. Choose jobs by key or by filters.
+
+    A kind that is not repeatable pays again; so by filters its jobs are left out
+    unless you name the action with --action. Filters choose jobs that were never
+    done again; name the last round's key to do it once more.
+
+    \b
+    Examples:
+      tiercast jobs redo voucherify:evcus_5xYq:welcome-email
+      tiercast jobs redo --action welcome-email --since 2h --dry-run
+    """,
+)
+
+_bulk_command(
+    _DROP,
     """Give jobs up: they become skipped.
 
     Drops owed, parked, dead and uncertain jobs; one that is being performed is
@@ -170,47 +206,54 @@ def drop(context: Context, keys: tuple[str, ...], which: Filter, dry_run: bool, 
     Examples:
       tiercast jobs drop voucherify:evcus_5xYq:welcome-email
       tiercast jobs drop --action old-campaign --state owed
-    """
-    _bulk(
-        context,
-        _DROP,
-        (JobState.OWED, JobState.PARKED, JobState.DEAD, JobState.UNCERTAIN),
-        Operator.drop,
-        keys=keys,
-        which=which,
-        dry_run=dry_run,
-        yes=yes,
-        as_json=as_json,
-    )
+    """,
+)
 
 
 @jobs.command()
-@click.argument("key")
-@click.argument("as_", metavar="done|retry", type=click.Choice(["done", "retry"]))
+@click.argument("keys_and_decision", metavar="[KEY]... done|retry", nargs=-1, required=True)
+@filters(JobState)
+@bulk.options
 @pass_context
-def resolve(context: Context, key: str, as_: str) -> None:
-    """Decide an uncertain job.
+def resolve(
+    context: Context, keys_and_decision: tuple[str, ...], which: Filter, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Decide uncertain jobs.
 
     done: it happened, and is not performed again. retry: it did not happen, and
-    is owed again. Find out at the vendor first: its key is the idempotency key.
+    is owed again. Find out at the vendor first: look there for what `jobs show`
+    names as `sent as`. Choose jobs by key or by filters.
 
     \b
-    Example:
+    Examples:
       tiercast jobs resolve voucherify:evcus_5xYq:grant-points done
+      tiercast jobs resolve --action grant-points --since 2h retry
     """
+    *named, decision = keys_and_decision
+    if decision not in ("done", "retry"):
+        raise click.UsageError(f"Say last what became of it: done or retry, not {output.plain(decision)!r}.")
+    as_ = cast(Literal["done", "retry"], decision)
+    if len(named) == 1 and not dry_run and not as_json:
+        _resolve_one(context, named[0], as_)
+        return
+    verb = _job_verb("resolve", "resolved", lambda operator, key: operator.resolve(key, as_), JobState.UNCERTAIN)
+    _bulk(context, verb, keys=tuple(named), which=which, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _resolve_one(context: Context, text: str, as_: Literal["done", "retry"]) -> None:
     with context.opened() as ledger:
-        _existing(ledger.reader, key)
-        answer = ledger.operator.resolve(key, cast(Literal["done", "retry"], as_))
+        key = one_job(ledger.reader, text)
+        info = ledger.reader.job(key)
+        answer = ledger.operator.resolve(key, as_)
     if not answer.done:
         raise Failure(f"Job {output.plain(key)} was not resolved: {answer.text}.")
-    click.echo(f"Job {output.plain(key)} is {answer.text} now.")
+    sent = f" The vendor knows it as {output.plain(info.sent_as)}." if info and info.sent_as != key else ""
+    click.echo(f"Job {output.plain(key)} is {answer.text} now.{sent}")
 
 
 def _bulk(
     context: Context,
-    verb: Verb,
-    states: tuple[JobState, ...],
-    do: Callable[[Operator, str], Answer],
+    verb: _JobVerb,
     *,
     keys: tuple[str, ...],
     which: Filter,
@@ -221,24 +264,78 @@ def _bulk(
     if keys and not is_empty(which):
         raise click.UsageError("Give keys or filters, not both.")
     if not keys and is_empty(which) and which.limit is None:
-        bulk.refuse_everything(verb)
+        bulk.refuse_everything(verb.verb)
     with context.opened() as ledger:
         reader = ledger.reader
-        members = list(_named(reader, keys) if keys else _chosen(reader, which, states))
+        chosen = _named(reader, keys) if keys else _chosen(reader, which, verb.states)
+        actions = ByAction()
+        if verb is _REDO:
+            chosen = _again(context, chosen, actions, named=bool(keys) or which.action is not None, by_key=bool(keys))
+        members = list(chosen)
+        if verb is not _REDO:
+            actions.counts.update(_action(member.name) for member in members if member.state in verb.verb.can)
+        if verb.states == (JobState.UNCERTAIN,) and not yes and not as_json:
+            _say_where_to_look(reader, members)
         bulk.carry_out(
-            verb,
+            verb.verb,
             members,
-            lambda key: do(ledger.operator, key),
+            lambda key: verb.do(ledger.operator, key),
             by_filter=not keys,
             dry_run=dry_run,
             yes=yes,
             as_json=as_json,
+            actions=actions,
         )
 
 
-def _named(reader: Reader, keys: tuple[str, ...]) -> Iterator[Member]:
+def _say_where_to_look(reader: Reader, members: Sequence[Member]) -> None:
+    """Before uncertain jobs are decided: under which keys the vendor has them."""
+    uncertain = [member.name for member in members if member.state == JobState.UNCERTAIN]
+    if uncertain:
+        output.note("The vendor knows them as:")
+    for info in reader.jobs_by_key(uncertain[:_SHOWN_KEYS]):
+        output.note(f"  {output.plain(info.sent_as)}")
+    if len(uncertain) > _SHOWN_KEYS:
+        output.note(f"  and {len(uncertain) - _SHOWN_KEYS} more; see `sent_as` in tiercast jobs list --json")
+
+
+#: How many keys are shown that a vendor knows jobs by.
+_SHOWN_KEYS = 20
+
+
+def _again(
+    context: Context, chosen: Iterator[Member], actions: ByAction, *, named: bool, by_key: bool
+) -> Iterator[Member]:
+    """Leave out what pays again and nobody named, and by filter also what was done again before."""
+    pays = pays_again(context)
+    for member in chosen:
+        action = _action(member.name)
+        done = member.state == JobState.DONE
+        if not by_key and keys.round_of(member.name) > 1:
+            continue
+        if done and pays(action) and not named:
+            actions.left_out[action] += 1
+            continue
+        if done:
+            actions.counts[action] += 1
+            actions.pays |= {action} if pays(action) else set()
+        yield member
+
+
+def _action(key: str) -> str:
+    return keys.parts_of(key)[2]
+
+
+def _named(reader: Reader, names: tuple[str, ...]) -> Iterator[Member]:
     # Bulk verbs start with the last, so that the oldest of a listing comes first.
-    for key in reversed(dict.fromkeys(keys)):
+    for name in reversed(dict.fromkeys(names)):
+        try:
+            key = one_job(reader, name)
+        except Failure as failure:
+            if len(names) == 1 or "\n" in failure.message:
+                raise
+            yield Member(name, None)
+            continue
         job = reader.job(key)
         yield Member(key, job.state if job else None)
 
@@ -247,21 +344,11 @@ def _chosen(reader: Reader, which: Filter, states: tuple[JobState, ...]) -> Iter
     """Members that match, in any of these states unless the filter names one; newest first in each."""
     left = which.limit
     for state in [which.state] if which.state else states:
-        for each in find_jobs(reader, replace(which, state=str(state), limit=left)):
+        for info in reader.jobs(replace(which, state=str(state), limit=left)):
             left = None if left is None else left - 1
-            yield Member(each.info.key, each.info.state)
+            yield Member(info.key, info.state)
         if left == 0:
             return
-
-
-def _existing(reader: Reader, key: str) -> JobInfo:
-    info = reader.job(key)
-    if info is None:
-        raise Failure(
-            f"There is no job {output.plain(key)}. A key is SOURCE:EVENT:ACTION; "
-            "see what there is with `tiercast jobs list`."
-        )
-    return info
 
 
 def as_dict(found: FoundJob) -> dict[str, Any]:
@@ -277,6 +364,7 @@ def as_dict(found: FoundJob) -> dict[str, Any]:
         "customer_id": found.customer_id,
         "error": None if done else info.text,
         "result": info.text if done else None,
+        "sent_as": info.sent_as,
         "type": found.delivery.type if found.delivery else None,
         "delivery": info.delivery,
         "changed_at": iso(info.changed_ms),
@@ -313,15 +401,17 @@ def _row(info: JobInfo) -> tuple[object, ...]:
     return (info.key, age(info.changed_ms), info.state, info.attempts, info.text)
 
 
-def _facts(found: FoundJob) -> list[tuple[str, object]]:
+def _facts(found: FoundJob, waits: list[str]) -> list[tuple[str, object]]:
     info = found.info
     settled = info.state not in (JobState.OWED, JobState.PARKED)
     due = "being performed" if info.held else None if settled else iso(info.due_ms)
     return [
-        ("job", info.key),
+        ("key", info.key),
+        ("sent as", info.sent_as),
         ("action", info.action),
         ("state", info.state),
-        ("result" if info.state is JobState.DONE else "reason", info.text),
+        ("result" if info.state is JobState.DONE else "error", info.text),
+        *(("waits for", text) for text in waits),
         ("attempts", info.attempts),
         ("due", due),
         ("changed", iso(info.changed_ms)),

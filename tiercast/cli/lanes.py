@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -16,18 +19,18 @@ from . import output
 from .context import Context, pass_context
 from .group import Failure
 from .output import Column
-from .times import span
+from .times import age, iso, span
 
 if TYPE_CHECKING:
     from ..config.model import Config
 
 _COLUMNS = (
-    Column(title="LANE", shrink="middle", least=20),
+    Column(title="NAME", shrink="own-line"),
     Column(title="OWED", right=True),
     Column(title="DUE", right=True),
     Column(title="HELD", right=True),
     Column(title="OLDEST", right=True),
-    Column(title="SUSPECT", right=True),
+    Column(title="SUSPECTS", right=True),
     Column(title="STATE", shrink="end", least=12),
 )
 
@@ -58,7 +61,7 @@ def list_(context: Context, as_json: bool) -> None:
       due      could start now
       held     being worked on
       oldest   how long the first of those due has been due
-      suspect  members whose worker was lost; they are tried alone
+      suspects members whose worker was lost; they are tried alone
 
     \b
     Example:
@@ -82,11 +85,13 @@ def list_(context: Context, as_json: bool) -> None:
 @lanes.command()
 @click.argument("lane")
 @click.option("--reason", default="paused by an operator", show_default=True, help="What listings say about it.")
+@click.option("--by", metavar="NAME", help="Who pauses it.  [default: your user and this machine's name]")
 @pass_context
-def pause(context: Context, lane: str, reason: str) -> None:
+def pause(context: Context, lane: str, reason: str, by: str | None) -> None:
     """Start nothing more in a lane; what runs ends as usual.
 
-    LANE is a lane's name, or that of its action or source.
+    LANE is a lane's name, or that of its action or source. Listings show who
+    paused it, when and why.
 
     \b
     Examples:
@@ -95,7 +100,7 @@ def pause(context: Context, lane: str, reason: str) -> None:
     """
     with context.opened() as ledger:
         name = find_lane(lane, _known(context, ledger.reader.lane_names()))
-        ledger.operator.pause(name, reason.strip() or "paused by an operator")
+        ledger.operator.pause(name, reason.strip() or "paused by an operator", by=(by or "").strip() or _me())
     click.echo(f"Paused {name}. Let it go on with: tiercast lanes resume {name}")
 
 
@@ -115,6 +120,15 @@ def resume(context: Context, lane: str) -> None:
         name = find_lane(lane, _known(context, ledger.reader.lane_names()))
         ledger.operator.resume(name)
     click.echo(f"Resumed {name}.")
+
+
+def _me() -> str:
+    """Who calls, as the system knows them: `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def configured(config: Config) -> list[str]:
@@ -175,10 +189,22 @@ def as_dict(lane: LaneInfo) -> dict[str, Any]:
         "paused": lane.paused,
         "reason": lane.reason,
         "suspects": lane.suspects,
+        "paused_by": lane.paused_by,
+        "paused_at": iso(lane.paused_ms),
+        "hold_until": iso(lane.hold_until_ms),
+        "cause": lane.cause,
     }
+
+
+def stands_still(lane: LaneInfo) -> str | None:
+    """Why nothing of a lane starts, in words; None where it goes on."""
+    if not lane.paused:
+        return lane.reason
+    when = None if lane.paused_ms is None else f"{age(lane.paused_ms)} ago"
+    about = ", ".join(filter(None, (lane.paused_by, when)))
+    return f"paused: {lane.reason}" + (f" ({about})" if about else "")
 
 
 def _row(lane: LaneInfo) -> tuple[object, ...]:
     oldest = None if lane.oldest_due_seconds is None else span(lane.oldest_due_seconds)
-    state = f"paused: {lane.reason}" if lane.paused else lane.reason
-    return (lane.name, lane.owed, lane.due, lane.held, oldest, lane.suspects, state)
+    return (lane.name, lane.owed, lane.due, lane.held, oldest, lane.suspects, stands_still(lane))

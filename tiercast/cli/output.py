@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,11 +31,14 @@ _WIDTH = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column of a table. `shrink` says where a cell is cut that a terminal has no room for."""
+    """One column of a table. `shrink` says where a cell is cut that a terminal has no room for.
+
+    What is to be copied is never cut: with `own-line`, such cells stand on a line of their own above their row.
+    """
 
     title: str
     right: bool = False
-    shrink: Literal["no", "end", "middle"] = "no"
+    shrink: Literal["no", "end", "middle", "own-line"] = "no"
     least: int = 8
 
 
@@ -85,7 +89,27 @@ def table(
 ) -> Iterator[str]:
     """Lay out a table with a line of titles; None in a cell is empty. `width` None means as wide as need be."""
     cells = [["" if cell is None else plain(cell) for cell in row] for row in rows]
-    widths = [max([len(column.title), *(len(row[i]) for row in cells)]) for i, column in enumerate(columns)]
+    own = next((i for i, column in enumerate(columns) if column.shrink == "own-line"), None)
+    if width is not None and own is not None and sum(_widths(columns, cells)) + len(_GAP) * (len(columns) - 1) > width:
+        above = [columns[own].title, *(row[own] for row in cells)]
+        rest = [[cell for i, cell in enumerate(row) if i != own] for row in cells]
+        others = [column for i, column in enumerate(columns) if i != own]
+        for head, line in zip(above, _lines(others, rest, width - len(_GAP), ellipsis), strict=True):
+            yield head
+            yield _GAP + line
+        return
+    yield from _lines(columns, cells, width, ellipsis)
+
+
+def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max([len(column.title), *(len(row[i]) for row in cells)]) for i, column in enumerate(columns)]
+
+
+def _lines(
+    columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int | None, ellipsis: str
+) -> Iterator[str]:
+    """A line of titles, then a line a row."""
+    widths = _widths(columns, cells)
     if width is not None:
         _fit(columns, widths, width)
     titles = [column.title for column in columns]
@@ -137,11 +161,21 @@ def ellipsis() -> str:
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, aligned, one a line; None and empty values are left out."""
+    """Print names and values, aligned, one a line; None and empty values are left out.
+
+    On a terminal prose is wrapped under itself; a key or an id stays in one piece.
+    """
     kept = [(name, plain(value)) for name, value in facts if value not in (None, "")]
-    width = max((len(name) for name, _ in kept), default=0)
+    size = max((len(name) for name, _ in kept), default=0)
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns if is_terminal() else None
     for name, value in kept:
-        click.echo(f"{name.ljust(width)}  {_coloured(value)}")
+        lines = [value]
+        if width is not None and len(value) > width - size - len(_GAP):
+            room = max(20, width - size - len(_GAP))
+            lines = textwrap.wrap(value, room, break_long_words=False, break_on_hyphens=False) or [""]
+        click.echo(f"{name.ljust(size)}{_GAP}{_coloured(lines[0])}")
+        for line in lines[1:]:
+            click.echo(" " * (size + len(_GAP)) + line)
 
 
 def one_by_one(items: Sequence[str], label: str, do: Callable[[str], None]) -> None:

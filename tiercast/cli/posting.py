@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import IO, Any
 
 import click
 import httpx
 
-from ..event import Event, Json
+from ..event import Event, Json, data_of, is_envelope, iso_from_us, json_text
 from ..samples import envelope, new_id, sample_data, sample_event
 from ..signature import HEADER, sign
+from .group import Failure
 
 #: The most connections, and how many events each should have at least.
 _CONNECTIONS = 8
@@ -61,22 +64,82 @@ class Posted:
     answers: list[Answer]
 
 
+class UnusableChange(ValueError):
+    """A value cannot be put where a change says; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """An event that somebody saved: its envelope where it has one, and its data."""
+
+    type: str | None
+    envelope: Json | None = field(repr=False)
+    data: Json = field(repr=False)
+
+
+def read_event(file: IO[bytes]) -> Given:
+    """Read an event from a file: an envelope, or the bare object of a Raw payload.
+
+    Raises:
+        Failure: it holds none; the message names the file.
+    """
+    try:
+        document = json.loads(json_text(file.read()))
+        if not isinstance(document, dict):
+            raise ValueError("it holds no object")
+        data = data_of(document)
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"Cannot read an event from {file.name}: {error or 'it is nested too deeply'}.") from None
+    if not is_envelope(document):
+        return Given(type=None, envelope=None, data=data)
+    fact = document.get("event")
+    named = fact.get("type") if isinstance(fact, dict) else document.get("type")
+    return Given(type=named if isinstance(named, str) else None, envelope=document, data=data)
+
+
 def samples(
-    type: str, *, count: int, customer: str | None, email: str | None, tier: str | None, raw: bool, url: str
+    type: str,
+    *,
+    count: int,
+    customer: str | None = None,
+    email: str | None = None,
+    tier: str | None = None,
+    raw: bool = False,
+    url: str = "",
+    given: Given | None = None,
+    changes: Sequence[tuple[Sequence[str], Any]] = (),
 ) -> list[Sample]:
-    """Make so many new events, each a millisecond after the one before, so that none is another's copy."""
+    """Make so many new events, each a millisecond after the one before, so that none is another's copy.
+
+    Args:
+        type: the event's type.
+        count: how many.
+        customer: the customer's id; by default each has a new one.
+        email: the customer's email; empty for null.
+        tier: the tier's name.
+        raw: without the envelope.
+        url: where the envelope says that it is sent.
+        given: the event to send instead of a sample.
+        changes: (path below `data`, value) pairs, made last.
+
+    Raises:
+        UnusableChange: a value cannot be put where a change says.
+    """
     last = datetime.now(UTC)
-    return [
-        _sample(
-            type,
-            at=last - timedelta(milliseconds=count - 1 - number),
-            who=_who(number, customer=customer, email=email),
-            tier=tier,
-            raw=raw,
-            url=url,
-        )
-        for number in range(count)
-    ]
+    made = []
+    for number in range(count):
+        at = last - timedelta(milliseconds=count - 1 - number)
+        if given is None:
+            data = sample_data(type, at=at, tier=tier, **_who(number, customer=customer, email=email))
+        else:
+            data = copy.deepcopy(given.data)
+            _adapt(data, type, customer=customer, email=email, tier=tier)
+            if count > 1 and "created_at" in data:
+                data["created_at"] = iso_from_us(round(at.timestamp() * 1_000_000))
+        for path, value in changes:
+            _put(data, path, value)
+        made.append(_sample(type, data, raw=raw, url=url, given=given))
+    return made
 
 
 def _who(number: int, *, customer: str | None, email: str | None) -> dict[str, Any]:
@@ -89,11 +152,52 @@ def _who(number: int, *, customer: str | None, email: str | None) -> dict[str, A
     return who
 
 
-def _sample(type: str, *, at: datetime, who: dict[str, Any], tier: str | None, raw: bool, url: str) -> Sample:
-    data = sample_data(type, at=at, tier=tier, **who)
+def _adapt(data: Json, type: str, *, customer: str | None, email: str | None, tier: str | None) -> None:
+    """Change in a saved event what options name."""
+    person = data.get("customer")
+    if isinstance(person, dict):
+        person |= {"id": customer} if customer else {}
+        person |= {"email": email or None} if email is not None else {}
+    elif customer or email:
+        data["customer"] = {"id": customer, "email": email or None, "object": "customer"}
+    name = "loyalty_tier_to" if type.rpartition(".")[2] in {"upgraded", "downgraded"} else "loyalty_tier"
+    if tier and isinstance(data.get(name), dict):
+        data[name]["name"] = tier
+
+
+def _put(data: Json, path: Sequence[str], value: Any) -> None:
+    """Put a value at a path; objects that are missing on the way are made."""
+    here: Any = data
+    for depth, name in enumerate(path):
+        last = depth == len(path) - 1
+        where = ".".join(["data", *path[:depth]])
+        if isinstance(here, list):
+            if not name.isdecimal() or int(name) >= len(here):
+                raise UnusableChange(f"{where} is a list of {len(here)}, so {name} is no place in it.")
+            place: Any = int(name)
+        elif isinstance(here, dict):
+            place = name
+        else:
+            raise UnusableChange(f"{where} is neither an object nor a list.")
+        if last:
+            here[place] = copy.deepcopy(value)
+        else:
+            if isinstance(here, dict) and here.get(name) is None:
+                here[name] = {}
+            here = here[place]
+
+
+def _sample(type: str, data: Json, *, raw: bool, url: str, given: Given | None) -> Sample:
     id = new_id("evcus_")
     document = data if raw else envelope(type, data, event_id=id, target_url=url)
-    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    if not raw and given is not None and given.envelope is not None:
+        fact = given.envelope.get("event")
+        document = given.envelope | {"id": new_id("whs_"), "data": data}
+        if isinstance(fact, dict):
+            document["event"] = fact | {"id": id, "type": type}
+        else:
+            document["id"] = id
+    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
     return Sample(id=id, type=type, data=data, body=body)
 
 

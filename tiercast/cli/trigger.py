@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from ..config.events import whole_name
 from ..errors import ConfigError
 from ..event import TIER_EVENTS, Event
 from ..settings import DEFAULT_SOURCE
 from . import output
 from .context import Context, pass_context
 from .group import Failure
-from .posting import Posted, Sample, post_all, samples
+from .posting import Posted, Sample, UnusableChange, post_all, read_event, samples
 
 if TYPE_CHECKING:
     from ..config.model import Config, Source
@@ -27,19 +29,44 @@ _FEW = 5
 
 
 class EventType(click.ParamType[str]):
-    """The name of an event; for a tier event its last word is enough."""
+    """The name of an event; its last words are enough where one event ends in them."""
 
     name = "type"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Convert the text of an argument."""
         text = str(value)
-        short = {name.rpartition(".")[2]: name for name in TIER_EVENTS}
-        if text in short:
-            return short[text]
+        if whole := whole_name(text):
+            return whole
         if not re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)+", text):
             self.fail(f"{output.plain(text)!r} is no event type; expected one such as {TIER_EVENTS[0]}.", param, ctx)
         return text
+
+
+class Change(click.ParamType[tuple[tuple[str, ...], Any]]):
+    """`PATH=VALUE`: a path below `data`, and what is to stand there."""
+
+    name = "change"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[str, ...], Any]:
+        """Convert the text of an option."""
+        if isinstance(value, tuple):
+            return value
+        path, equals, text = str(value).partition("=")
+        first, *names = path.strip().split(".")
+        if not equals or first != "data" or not names or not all(names):
+            self.fail(
+                f"{output.plain(value)!r} is no change; expected a path that begins with data, = and a value, such as "
+                "data.customer.metadata.region=de.",
+                param,
+                ctx,
+            )
+        try:
+            return tuple(names), json.loads(text)
+        except ValueError:
+            return tuple(names), text
 
 
 @click.command()
@@ -48,6 +75,15 @@ class EventType(click.ParamType[str]):
 @click.option("--customer", metavar="ID", help="For this customer; by default each event has a new one.")
 @click.option("--email", metavar="E", help='The customer\'s email; "" for null.')
 @click.option("--tier", metavar="NAME", help="The tier's name.")
+@click.option(
+    "--set",
+    "changes",
+    type=Change(),
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Set what stands at a path, such as data.customer.metadata.region=de; may be repeated.",
+)
+@click.option("--event", "file", type=click.File("rb"), help="Send this event, an envelope or its data, as JSON.")
 @click.option("--count", default=1, show_default=True, type=click.IntRange(1, 1_000_000), help="How many events.")
 @click.option("--raw", is_flag=True, help="Without the envelope, as a Raw payload.")
 @click.option("--url", help=f"The webhook's address.  [default: {BASE}/webhooks/SOURCE]")
@@ -61,6 +97,8 @@ def trigger(
     customer: str | None,
     email: str | None,
     tier: str | None,
+    changes: tuple[tuple[tuple[str, ...], Any], ...],
+    file: IO[bytes] | None,
     count: int,
     raw: bool,
     url: str | None,
@@ -69,22 +107,31 @@ def trigger(
 ) -> None:
     """Post signed sample events, each a new one, as Voucherify would.
 
-    TYPE is customer.loyalty.tier.joined unless you say otherwise; of tier
-    events the last word will do. Where the configuration reaches the outside
-    world, it names the actions that it will cause, and asks.
+    TYPE is customer.loyalty.tier.joined unless you say otherwise; its last words
+    will do, such as tier.upgraded or upgraded. Where the configuration reaches
+    the outside world, it names the actions that it will cause, and asks.
+
+    A VALUE of --set is JSON where it can be read as such (12, true, null), and
+    text otherwise. An event of --event gets a new id; all else stays as it is in
+    the file, but for what other options change.
 
     \b
     Examples:
       tiercast trigger --email you@example.com
       tiercast trigger upgraded --tier "Gold leaf" --customer cust_8Qm2
+      tiercast trigger --set data.customer.metadata.region=de
+      tiercast trigger --event saved.json --email you@example.com
       tiercast trigger --count 500 --yes
     """
     known = _source(context, source)
-    named = type or (known.event if raw else None) or TIER_EVENTS[0]
+    given = read_event(file) if file else None
+    named = type or (given and given.type) or (known.event if raw else None) or TIER_EVENTS[0]
     if raw:
         _check_raw(known, named)
     target = url or f"{context.environ.get('TIERCAST_URL', BASE).rstrip('/')}/webhooks/{source}"
-    made = samples(named, count=count, customer=customer, email=email, tier=tier, raw=raw, url=target)
+    made = _made(
+        named, count=count, customer=customer, email=email, tier=tier, raw=raw, url=target, given=given, changes=changes
+    )
     if not yes:
         _ask(context, made[0].event(source), count)
     posted = post_all(target, made, known.secrets[0])
@@ -94,6 +141,13 @@ def trigger(
         _tell(posted, made)
     if posted.accepted < count:
         raise Failure(_advice(posted))
+
+
+def _made(type: str, **options: Any) -> list[Sample]:
+    try:
+        return samples(type, **options)
+    except UnusableChange as fault:
+        raise click.BadParameter(str(fault), param_hint="--set") from None
 
 
 def _source(context: Context, name: str) -> Source:

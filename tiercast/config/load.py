@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from ..runner import close
 from ..settings import Settings
 from .document import Document, check_keys, nearest, read_document, read_text, resolve_secret
+from .events import event_warning
 from .kinds import KindError, load_kind
 from .model import ActionSpec, Config, Limit, Rule
 from .ruling import read_rules
@@ -98,12 +99,14 @@ def load_config(settings: Settings) -> Config:
     )
 
 
-def _warnings(limits: Mapping[str, Limit], actions: Mapping[str, ActionSpec], rules: Iterable[Rule]) -> Iterable[str]:
+def _warnings(limits: Mapping[str, Limit], actions: Mapping[str, ActionSpec], rules: Sequence[Rule]) -> Iterable[str]:
     """What is allowed, but most likely not meant."""
     used = {name for rule in rules for name in rule.actions}
     yield from (f"actions.{name}: no rule uses it" for name in actions if name not in used)
     limiting = {limit.name for spec in actions.values() for limit in spec.limits}
     yield from (f"limits.{name}: no action uses it" for name in limits if name not in limiting)
+    for i, rule in enumerate(rules):
+        yield from (f"rules[{i}].on: {text}" for on in rule.on if (text := event_warning(on)))
     if not rules:
         yield "rules: there is none, so every event is ignored"
 

@@ -43,11 +43,15 @@ Step = Callable[[int], None]
 
 @dataclass(slots=True)
 class Belongings:
-    """What was found of a customer. `deliveries` tell the source of each; `mentions` are of other customers."""
+    """What was found of a customer. `deliveries` tell the source of each.
+
+    `mentions` are deliveries of other customers that name them (a source id that both have, say), each with whose it
+    is: their bodies are wiped, too.
+    """
 
     identity: Identity
     deliveries: dict[str, str] = field(default_factory=dict)
-    mentions: list[str] = field(default_factory=list)
+    mentions: dict[str, str] = field(default_factory=dict, repr=False)
     jobs: int = 0
 
 
@@ -109,7 +113,7 @@ class Forgetter:
         self._remember(found.identity)
         projects = {*self._reader.projects(self.sources), *self.sources}
         names = [self._digests.customer(project, *name) for project in projects for name in found.identity.names()]
-        total = self._ledger.forget(names, bodies=found.mentions)
+        total = self._ledger.forget(names, bodies=list(found.mentions))
         left = list(found.deliveries.items())
         deadline = time.monotonic() + self._ledger.lease + 5
         told = False
@@ -219,21 +223,22 @@ class Forgetter:
 
     def _by_scan(self, found: Belongings, step: Step) -> None:
         prefix = self._ledger.key("b:")
-        found.mentions = []
+        found.mentions = {}
         finder = Finder(found.identity)
         for page in _pages(self._client.scan_iter(match=_literal(prefix) + "*", count=_PAGE)):
             ids = [key.decode().removeprefix(prefix) for key in page]
-            theirs, mentions = [], []
+            theirs: list[str] = []
+            mentions: dict[str, str] = {}
             for delivery, body in zip(ids, self._client.mget(page), strict=True):
                 about, refs = finder.about(body or b"")
                 if about is About.THEIRS:
                     theirs.append(delivery)
                     found.identity.learn(refs)
                 elif about is About.MENTIONS:
-                    mentions.append(delivery)
+                    mentions[delivery] = refs.id or "without an id"
             infos = [info for info in self._reader.by_id([*theirs, *mentions]) if info.source in self.sources]
             found.deliveries |= {info.id: info.source for info in infos if info.id in theirs}
-            found.mentions += [info.id for info in infos if info.id not in found.deliveries]
+            found.mentions |= {info.id: mentions[info.id] for info in infos if info.id not in found.deliveries}
             step(len(page))
 
     def _values(self, page: list[bytes]) -> list[list[bytes]]:

@@ -15,7 +15,8 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     and of a move under way by, lane and cursor (where it goes on)
     probe                   string  written to find out whether the server takes writes; expires after a minute
     lanes                   set     names of all lanes that ever held work
-    lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused, cap (the most held),
+    lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused (why), paused_by,
+                                    paused_at, cap (the most held),
                                     ticket ("<when> <bells since>", last rung for or drained), help (until when no
                                     second bell)
     due:<lane>              zset    member -> when it was first due (a retry: when it is due again)
@@ -34,7 +35,9 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     first delivery of a duplicate, j its jobs (`<action>` or `<action>:r2`,
                                     space separated), o jobs not settled,
                                     x jobs dead or uncertain, c digests of its customer, z when it settled,
-                                    again (1: a replay adds what is missing, 2: it also does again what is done)
+                                    again (1: a replay adds what is missing, 2: it also does again what is done),
+                                    only (actions, space separated: it adds no others), rounds (`<action>:r2`,
+                                    space separated: it does no others again)
     m:<project>:<event id>  string  first delivery of that event; expires 30 days after it was last seen
     projects                set     "<source>/<project>" of all events: the Voucherify project that a body names, or
                                     else the source's own
@@ -111,6 +114,42 @@ def parts_of(job: str) -> tuple[str, str, str]:
         head, _, action = head.rpartition(":")
     source, _, event_id = head.partition(":")
     return source, event_id, action
+
+
+def order_group(action: str, digest: str) -> str:
+    """Name the order group of an action's jobs that share this digest."""
+    return f"o:{action}:{digest}"
+
+
+def once_group(action: str, digest: str) -> str:
+    """Name the once group of an action's jobs that share this digest."""
+    return f"c:{action}:{digest}"
+
+
+def round_of(job: str) -> int:
+    """Which round of its action a job is: 1 for the first, 2 for a key that ends in `:r2`."""
+    last = job.rpartition(":")[2]
+    return int(last[1:]) if last[:1] == "r" and last[1:].isdigit() else 1
+
+
+def sent_key(job: str, once: str | None) -> str:
+    """The idempotency key that the kind gets, and sends to its vendor: the job's own, or that of its once group.
+
+    Args:
+        job: the job's key.
+        once: the digest of its once group, None where it has none.
+    """
+    if once is None:
+        return job
+    source, _, action = parts_of(job)
+    return f"{source}:once-{once}:{action}"
+
+
+def parts_of_sent_key(text: str) -> tuple[str, str] | None:
+    """Action and digest of a key that a once group shares, as `sent_key` makes it; None for any other text."""
+    head, _, action = text.rpartition(":")
+    once = head.partition(":")[2]
+    return (action, once.removeprefix("once-")) if action and once.startswith("once-") else None
 
 
 def event_head(created_us: int, form: str, type: str) -> str:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
 from ..rule_outcomes import RuleOutcome
+from . import keys
 
 T = TypeVar("T")
 
@@ -224,7 +225,11 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneInfo:
-    """A lane as an operator sees it; counts are members, the age is seconds."""
+    """A lane as an operator sees it; counts are members, the age is seconds, times are milliseconds since 1970.
+
+    `reason` says why nothing starts: of a pause (`paused_by` and `paused_ms` say who and when), or of a hold that ends
+    by itself at `hold_until_ms`. `cause` is its code, where the ledger has one. `cap` is the most held at once.
+    """
 
     name: str
     owed: int
@@ -234,6 +239,11 @@ class LaneInfo:
     paused: bool
     reason: str | None
     suspects: int = 0
+    paused_by: str | None = None
+    paused_ms: int | None = None
+    hold_until_ms: int | None = None
+    cause: str | None = None
+    cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +279,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobInfo:
-    """A job as an operator sees it; times are milliseconds since 1970."""
+    """A job as an operator sees it; times are milliseconds since 1970.
+
+    `attempts` counts those made, `tries` those since an operator last asked to retry. `order` and `once` are the
+    digests of its groups. `failing_ms` is when it first failed by itself.
+    """
 
     key: str
     action: str
@@ -284,7 +298,35 @@ class JobInfo:
     held: bool = False
     maybe: bool = False
     unordered: bool = False
+    order: str | None = None
+    once: str | None = None
+    tries: int = 0
+    failing_ms: int | None = None
     history: tuple[Attempt, ...] = ()
+
+    @property
+    def sent_as(self) -> str:
+        """The idempotency key that the kind gets, by which the vendor knows it."""
+        return keys.sent_key(self.key, self.once)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """One thing that a job waits for; times are milliseconds since 1970.
+
+    `cause` is `paused`, `hold`, `later` (its next attempt), `rate` (`reason` is the limit's name), `concurrency`
+    (`number` is the cap), `turn` (`number` are due before it), `order` or `once` (`job` is the one before it, in
+    `state`).
+    """
+
+    cause: Literal["paused", "hold", "later", "rate", "concurrency", "turn", "order", "once"]
+    reason: str | None = None
+    by: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    job: str | None = None
+    state: str | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""The ledger as operators change it: pause, resume, retry, drop, resolve, replay."""
+"""The ledger as operators change it: pause, resume, retry, redo, drop, resolve, replay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from .model import Answer
@@ -16,9 +16,15 @@ class Operator:
         self._ledger = ledger
         self._ring = ring
 
-    def pause(self, lane: str, reason: str = "paused by an operator") -> Answer:
-        """Start nothing more in a lane until it is resumed; what runs ends as usual."""
-        return self._do("pause", lane=lane, reason=reason)
+    def pause(self, lane: str, reason: str = "paused by an operator", *, by: str = "") -> Answer:
+        """Start nothing more in a lane until it is resumed; what runs ends as usual.
+
+        Args:
+            lane: its name.
+            reason: why, for whoever looks at the lane.
+            by: who pauses it.
+        """
+        return self._do("pause", lane=lane, reason=reason, by=by)
 
     def resume(self, lane: str) -> Answer:
         """Let a lane go on: ends a pause, and any other reason to wait."""
@@ -36,9 +42,33 @@ class Operator:
         """Decide an uncertain job: it happened, or it did not and is owed again."""
         return self._do("resolve", job=job, **{"as": as_})
 
-    def replay(self, delivery: str, *, again: bool = False) -> Answer:
-        """Read a settled delivery anew with today's rules; `again` also does again what is done."""
-        return self._do("replay", delivery=delivery, again=2 if again else 1)
+    def redo(self, job: str) -> Answer:
+        """Do a done job again, as a new job whose key ends in `:r2`, `:r3`.
+
+        The same request again makes no further round: it is refused, with the key of the one that is there.
+        """
+        return self._do("redo", job=job)
+
+    def replay(
+        self,
+        delivery: str,
+        *,
+        again: bool = False,
+        only: Sequence[str] | None = None,
+        rounds: Sequence[str] | None = None,
+    ) -> Answer:
+        """Read a settled delivery anew with today's rules, and add the jobs that are missing.
+
+        Args:
+            delivery: its id.
+            again: also do again what is done.
+            only: add missing jobs of these actions only; None for all.
+            rounds: with `again`, which rounds to make (`<action>:r2`), so that the same request again makes no more;
+                None for the next of every job that is done.
+        """
+        limits = {"only": only, "rounds": rounds}
+        given = {name: list(names) for name, names in limits.items() if names is not None}
+        return self._do("replay", delivery=delivery, again=2 if again else 1, **given)
 
     def ring(self, lanes: Iterable[str]) -> None:
         """Ring for lanes that became due by other means."""

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count, groupby, islice
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, cast
 
+from ..event import Event, Json, customer_ids
 from ..references import KINDS
 from ..rule_outcomes import decode, described
+from ..stored import revive
 from . import keys
 from .digests import Digests
-from .model import Attempt, DeliveryInfo, DeliveryState, JobInfo, JobState, LaneInfo
+from .model import Attempt, DeliveryInfo, DeliveryState, JobInfo, JobState, LaneInfo, Wait
 from .store import Ledger
+
+T = TypeVar("T")
 
 #: How many records are fetched in one round trip.
 _PAGE = 200
+
+#: How many names are fetched in one round trip, where only names are looked at.
+_NAMES = 5000
+
+#: How many records `Reader.last_deliveries` looks at before it gives up on a source.
+_LOOKED_AT = 2000
+
+#: What stands for left-out text in a key that was copied from a table.
+_LEFT_OUT = ("…", "...")
 
 _INDEXED_JOBS = (JobState.PARKED, JobState.SKIPPED, JobState.SUPERSEDED, JobState.DEAD, JobState.UNCERTAIN)
 
@@ -38,6 +54,28 @@ class Filter:
     since_ms: int | None = None
     until_ms: int | None = None
     limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundDelivery:
+    """A delivery with the event that it tells, None where it was not read or its body is gone."""
+
+    info: DeliveryInfo
+    event: Event | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundJob:
+    """A job, with the delivery that tells its event."""
+
+    info: JobInfo
+    delivery: DeliveryInfo | None
+    event: Event | None
+
+    @property
+    def customer_id(self) -> str | None:
+        """The id of the event's customer."""
+        return customer_ids(self.event).id if self.event else None
 
 
 class Reader:
@@ -76,6 +114,13 @@ class Reader:
                 return [_lane(name, now, part) for name, part in zip(names, parts, strict=True)]
             names = at_that_moment
 
+    def lane(self, name: str) -> LaneInfo:
+        """One lane, be it that it never held work."""
+        now = self.now_ms()
+        pipe = self._client.pipeline(transaction=True)
+        self._ask_about(pipe, name, now)
+        return _lane(name, now, pipe.execute())
+
     def _ask_about(self, pipe: Any, name: str, now: int) -> None:
         """Ask for what `_lane` needs."""
         due, held = self._key(f"due:{name}"), self._key(f"held:{name}")
@@ -83,7 +128,7 @@ class Reader:
         pipe.zcount(due, "-inf", now)
         pipe.zcard(held)
         pipe.zrange(due, 0, 0, withscores=True)
-        pipe.hmget(self._key(f"lane:{name}"), "wake_at", "reason", "paused")
+        pipe.hmget(self._key(f"lane:{name}"), *_OF_LANE)
         pipe.hlen(self._key(f"lapsed:{name}"))
 
     # --- deliveries
@@ -115,7 +160,53 @@ class Reader:
     def deliveries(self, which: Filter) -> Iterator[DeliveryInfo]:
         """Deliveries that match, newest first."""
         found = (info for info in self._deliveries(self._delivery_ids(which)) if _matches(info, which))
+        if which.campaign is not None or which.tier is not None:
+            found = (each.info for each in self.with_events(found) if _tells(each.event, which))
         return islice(found, which.limit)
+
+    def with_events(self, infos: Iterable[DeliveryInfo]) -> Iterator[FoundDelivery]:
+        """Make the events of deliveries again from their bodies."""
+        for page in _pages(infos, _PAGE):
+            for info, body in zip(page, self.bodies(info.id for info in page), strict=True):
+                yield FoundDelivery(info=info, event=event_of(info, body))
+
+    def deliveries_like(self, part: str, most: int) -> list[str]:
+        """Up to so many ids that hold this part, in which `…` stands for anything."""
+        pattern = _like(part)
+        found: dict[str, None] = {}
+        states = (state for state in DeliveryState if state != DeliveryState.QUEUED)
+        names = [f"ix:d:{state}" for state in states]
+        names += [f"{set}:{keys.deliveries_lane(source)}" for source in self.sources() for set in ("due", "held")]
+        for name in names:
+            for member, _ in self._client.zscan_iter(self._key(name), match=pattern, count=_NAMES):
+                found[member.decode()] = None
+                if len(found) >= most:
+                    return list(found)
+        return list(found)
+
+    def last_deliveries(self) -> dict[str, int | None]:
+        """When the last delivery of each source arrived; None where it is not among the newest 2,000 of all."""
+        last: dict[str, int | None] = dict.fromkeys(self.sources())
+        for source in last:
+            lane = keys.deliveries_lane(source)
+            heads = [self._client.zrange(self._key(f"{set}:{lane}"), -1, -1) for set in ("due", "held")]
+            waiting = [_received(member.decode()) for head in heads for member in head]
+            last[source] = max(waiting, default=None)
+        settled = [self._key(f"ix:d:{state}") for state in DeliveryState if state != DeliveryState.QUEUED]
+        unseen = set(last)
+        newest = islice(self._newest_first(settled, Filter(), queued=False), _LOOKED_AT)
+        for page in _pages(newest, _PAGE):
+            pipe = self._client.pipeline(transaction=False)
+            for delivery in page:
+                pipe.hget(self._key(f"d:{delivery}"), "src")
+            for delivery, source in zip(page, pipe.execute(), strict=True):
+                name = source.decode() if source else ""
+                if name in unseen:
+                    unseen.discard(name)
+                    last[name] = max(last[name] or 0, _received(delivery))
+            if not unseen:
+                break
+        return last
 
     def _delivery_ids(self, which: Filter) -> Iterator[str]:
         if which.customer is not None:
@@ -229,7 +320,128 @@ class Reader:
     def jobs(self, which: Filter) -> Iterator[JobInfo]:
         """Jobs that match, newest first (by their event's arrival, or by their last change where state is given)."""
         found = (job for job in self._jobs(self._job_keys(which)) if _job_matches(job, which))
+        if which.campaign is not None or which.tier is not None:
+            found = (each.info for each in self.jobs_with_events(found) if _tells(each.event, which))
         return islice(found, which.limit)
+
+    def jobs_with_events(self, jobs: Iterable[JobInfo]) -> Iterator[FoundJob]:
+        """Look up the delivery and the event of each job."""
+        for page in _pages(jobs, _PAGE):
+            ids = dict.fromkeys(job.delivery for job in page)
+            found = {each.info.id: each for each in self.with_events(self.by_id(ids))}
+            for job in page:
+                delivery = found.get(job.delivery)
+                yield FoundJob(
+                    info=job,
+                    delivery=delivery.info if delivery else None,
+                    event=delivery.event if delivery else None,
+                )
+
+    def jobs_by_key(self, job_keys: Iterable[str]) -> Iterator[JobInfo]:
+        """These jobs, in their order; those that are not there are left out."""
+        return self._jobs(job_keys)
+
+    def jobs_like(self, part: str, most: int) -> list[str]:
+        """Up to so many keys of jobs that hold this part, in which `…` stands for anything.
+
+        A key that a vendor got (`JobInfo.sent_as`) finds the job that holds its once place.
+        """
+        if sent := keys.parts_of_sent_key(part):
+            action, digest = sent
+            holder = self._client.get(self._key(f"s:{keys.once_group(action, digest)}"))
+            holder = holder or self._client.hget(self._key(f"once:{action}"), digest)
+            return [holder.decode()] if holder and holder != b"forgotten" else []
+        prefix = self._key("j:")
+        found: dict[str, None] = {}
+        for name in self._client.scan_iter(match=_literal(prefix) + _like(part), count=_NAMES):
+            found[name.decode().removeprefix(prefix)] = None
+            if len(found) >= most:
+                break
+        return list(found)
+
+    def waits_of(self, job: JobInfo, limits: Iterable[str] = ()) -> list[Wait]:
+        """What a job waits for, the weightiest first; empty where nothing holds it up, or it waits no more.
+
+        Args:
+            job: as it was read.
+            limits: names of the rate limits that its action counts against.
+        """
+        if job.state is JobState.PARKED:
+            return list(self._groups_before(job))
+        if job.state is JobState.OWED and not job.held:
+            return list(self._holds_of(job, limits))
+        return []
+
+    def _holds_of(self, job: JobInfo, limits: Iterable[str]) -> Iterator[Wait]:
+        lane = self.lane(keys.jobs_lane(job.action))
+        now = self.now_ms()
+        if lane.paused:
+            yield Wait(cause="paused", reason=lane.reason, by=lane.paused_by, since_ms=lane.paused_ms)
+        elif lane.hold_until_ms is not None:
+            yield Wait(cause="hold", reason=lane.reason, until_ms=lane.hold_until_ms)
+        if job.due_ms is not None and job.due_ms > now:
+            yield Wait(cause="later", until_ms=job.due_ms, reason=job.text)
+            return
+        for name in limits:
+            at = self._client.get(self._key(f"limit:{name}"))
+            if at and int(at) // 1000 > now:
+                yield Wait(cause="rate", reason=name, until_ms=int(at) // 1000)
+        if lane.cap is not None and lane.held >= lane.cap:
+            yield Wait(cause="concurrency", number=lane.cap)
+        ahead = self._client.zrank(self._key(f"due:{lane.name}"), job.key)
+        if ahead:
+            yield Wait(cause="turn", number=ahead)
+
+    def _groups_before(self, job: JobInfo) -> Iterator[Wait]:
+        named: tuple[tuple[Literal["order", "once"], str | None], ...] = (
+            ("order", keys.order_group(job.action, job.order) if job.order else None),
+            ("once", keys.once_group(job.action, job.once) if job.once else None),
+        )
+        for cause, group in named:
+            if group is None:
+                continue
+            before = self._client.get(self._key(f"s:{group}"))
+            if before is None and cause == "order":
+                # The newest goes first; it waits itself, or it may have had its effect and bars those before it.
+                top = self._client.zrevrange(self._key(f"p:{group}"), 0, 0)
+                before = top[0].partition(b"/")[2] if top else None
+            if before and before.decode() != job.key:
+                state = self._client.hget(self._key(f"j:{before.decode()}"), "s")
+                yield Wait(cause=cause, job=before.decode(), state=state.decode() if state else None)
+
+    # --- counts
+
+    def count_deliveries(self) -> dict[str, int]:
+        """How many deliveries there are in each settled state."""
+        return self._sizes("ix:d:", [state for state in DeliveryState if state != DeliveryState.QUEUED])
+
+    def count_jobs(self) -> dict[str, int]:
+        """How many jobs there are in each state that has an index: all but owed (see `lanes`) and done."""
+        return self._sizes("ix:j:", _INDEXED_JOBS)
+
+    def count_by_action(self, state: JobState, most: int) -> Counter[str]:
+        """How many jobs of each action are in a state that has an index, of the newest so many."""
+        counts: Counter[str] = Counter()
+        for start in range(0, most, _NAMES):
+            end = min(start + _NAMES, most) - 1
+            page = self._client.zrevrange(self._key(f"ix:j:{state}"), start, end)
+            counts.update(keys.parts_of(member.decode())[2] for member in page)
+            if len(page) < _NAMES:
+                break
+        return counts
+
+    def retried(self, action: str, most: int) -> Iterator[JobInfo]:
+        """Owed jobs of an action that have failed before and wait for their next attempt, up to so many."""
+        lane = keys.jobs_lane(action)
+        later = self._client.zrangebyscore(self._key(f"due:{lane}"), self.now_ms(), "+inf", start=0, num=most)
+        return (job for job in self._jobs([member.decode() for member in later]) if job.tries)
+
+    def _sizes(self, prefix: str, states: Iterable[str]) -> dict[str, int]:
+        names = [str(state) for state in states]
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.zcard(self._key(prefix + name))
+        return dict(zip(names, pipe.execute(), strict=True))
 
     def _job_keys(self, which: Filter) -> Iterator[str]:
         by_delivery = which.customer or which.since_ms or which.until_ms or which.type
@@ -282,22 +494,77 @@ def _received(delivery: str) -> int:
         return 0
 
 
+def event_of(info: DeliveryInfo, body: bytes | None) -> Event | None:
+    """The event that a delivery tells; None where it was not read, or its body is gone."""
+    if body is None or info.event_id is None or info.type is None:
+        return None
+    try:
+        return revive(
+            body,
+            id=info.event_id,
+            type=info.type,
+            at=info.at or "",
+            created_us=info.created_us,
+            source=info.source,
+            form=info.form or "",
+        )
+    except (ValueError, RecursionError):
+        return None
+
+
 def _matches(info: DeliveryInfo, which: Filter) -> bool:
+    """Whether a delivery matches in all that can be seen without its event."""
     return (
         which.state in (None, info.state)
         and which.source in (None, info.source)
         and _matches_type(info.type, which.type)
         and (which.since_ms is None or info.received_ms >= which.since_ms)
         and (which.until_ms is None or info.received_ms <= which.until_ms)
+        and (which.action is None or which.action in {keys.parts_of(job)[2] for job in info.jobs})
     )
 
 
 def _matches_type(found: str | None, wanted: str | None) -> bool:
-    if wanted is None:
+    return wanted is None or _wildcard(wanted).fullmatch(found or "") is not None
+
+
+@lru_cache(maxsize=64)
+def _wildcard(text: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, text.split("*"))))
+
+
+def _tells(event: Event | None, which: Filter) -> bool:
+    """Whether an event is of the campaign and the tier that a filter names."""
+    if event is None:
+        return False
+    # After `left` there is no tier, so the one left counts.
+    tier = event.tier or event.previous_tier
+    return _is_named(event.campaign, which.campaign) and _is_named(tier, which.tier)
+
+
+def _is_named(thing: Json | None, name: str | None) -> bool:
+    if name is None:
         return True
-    if wanted.endswith("*"):
-        return (found or "").startswith(wanted[:-1])
-    return found == wanted
+    names = [(thing or {}).get(key) for key in ("id", "name")]
+    return any(isinstance(each, str) and each.casefold() == name.casefold() for each in names)
+
+
+def _pages(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while page := list(islice(iterator, size)):
+        yield page
+
+
+def _literal(text: str) -> str:
+    """A text as SCAN's patterns take it."""
+    return "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text)
+
+
+def _like(part: str) -> str:
+    """The pattern of names that hold a part."""
+    for left_out in _LEFT_OUT:
+        part = part.replace(left_out, "\0")
+    return "*".join(["", *map(_literal, part.split("\0")), ""])
 
 
 def _job_matches(job: JobInfo, which: Filter) -> bool:
@@ -323,6 +590,10 @@ def _job_info(key: str, fields: dict[bytes, bytes], due: float | None, held: boo
         held=held,
         maybe=f.get("m") == "1",
         unordered=f.get("u") == "1",
+        order=f.get("og"),
+        once=f.get("cg"),
+        failing_ms=int(f["ff"]) if "ff" in f else None,
+        tries=int(f["n"]) - int(f.get("b", 0)),
         history=tuple(_attempts(f)),
     )
 
@@ -340,17 +611,30 @@ def _attempts(f: dict[str, str]) -> Iterator[Attempt]:
         )
 
 
+#: What `_lane` reads of a lane's hash.
+_OF_LANE = ("wake_at", "reason", "cause", "paused", "paused_by", "paused_at", "cap")
+
+
 def _lane(name: str, now: int, answers: list[Any]) -> LaneInfo:
-    """What the answers to `Reader._ask_about` say."""
-    waiting, due_now, lent, head, (wake, reason, paused), lapsed = answers
-    text = paused or (reason if wake is not None and int(wake) > now else None)
+    """What the answers to `Reader._ask_about` say: the only place that reads a lane's record for an operator."""
+    waiting, due_now, lent, head, values, lapsed = answers
+    f: Mapping[str, str] = {
+        field: value.decode() for field, value in zip(_OF_LANE, values, strict=True) if value is not None
+    }
+    on_hold = "wake_at" in f and int(f["wake_at"]) > now
+    paused = "paused" in f
     return LaneInfo(
         name=name,
         owed=waiting + lent,
         due=due_now,
         held=lent,
         oldest_due_seconds=round((now - head[0][1]) / 1000, 3) if due_now else None,
-        paused=paused is not None,
-        reason=text.decode() if text is not None else None,
+        paused=paused,
+        reason=f["paused"] if paused else f.get("reason") if on_hold else None,
         suspects=lapsed,
+        paused_by=f.get("paused_by") or None,
+        paused_ms=int(f["paused_at"]) if "paused_at" in f else None,
+        hold_until_ms=int(f["wake_at"]) if on_hold else None,
+        cause="paused" if paused else f.get("cause") if on_hold else None,
+        cap=int(f["cap"]) if "cap" in f else None,
     )

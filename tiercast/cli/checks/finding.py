@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["ok", "warning", "error"]
+Level = Literal["ok", "warning", "trouble", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,11 @@ def ok(about: str, text: str) -> Finding:
 def warning(about: str, text: str) -> Finding:
     """It works, and somebody should know."""
     return Finding("warning", about, text)
+
+
+def trouble(about: str, text: str) -> Finding:
+    """The set-up works, and something in it needs a person: dead jobs, a lane that stands still."""
+    return Finding("trouble", about, text)
 
 
 def error(about: str, text: str) -> Finding:

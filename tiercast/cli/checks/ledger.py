@@ -14,8 +14,13 @@ from ...ledger.model import LaneInfo
 from ...ledger.reading import Reader
 from ...settings import Settings
 from ..context import place
-from ..lanes import configured
-from .finding import Finding, error, ok, warning
+from ..lanes import configured, stands_still
+from ..times import iso, span
+from .finding import Finding, error, ok, trouble, warning
+from .work import check_work
+
+#: Seconds for which work is due, and nobody holds any, before its lane counts as standing still.
+_STANDS_STILL = 60.0
 
 
 def check_ledger(settings: Settings, config: Config | None) -> Iterator[Finding]:
@@ -27,7 +32,9 @@ def check_ledger(settings: Settings, config: Config | None) -> Iterator[Finding]
         # A ledger that nobody has used yet is left so: what begins it also chooses its hash key.
         if ledger.client.exists(ledger.key("meta")):
             reader = Reader(ledger, prepare(ledger, settings))
-            yield from _check_lanes(reader.lanes(), config)
+            lanes = reader.lanes()
+            yield from _check_lanes(lanes, config)
+            yield from check_work(reader, lanes, config)
     except LedgerUnsuited as unsuited:
         yield error("ledger", str(unsuited))
     except (LedgerError, redis.RedisError) as fault:
@@ -44,7 +51,14 @@ def _check_server(ledger: Ledger, settings: Settings, where: str) -> Iterator[Fi
         yield warning("ledger", text)
     if found.errors:
         return
-    ledger.ping()
+    try:
+        ledger.ping()
+    except LedgerError as fault:
+        if isinstance(fault.__cause__, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
+            raise
+        # The server's own words: MISCONF, NOREPLICAS and NOPERM each name their remedy.
+        yield error("ledger", f"it answers at {where}, and takes no writes: {fault}")
+        return
     used, limit = _memory(ledger)
     room = f", {used * 100 // limit} % of its memory used" if limit else ""
     yield ok("ledger", f"answers at {where}, durability {settings.durability}{room}")
@@ -61,9 +75,19 @@ def _check_lanes(lanes: list[LaneInfo], config: Config | None) -> Iterator[Findi
         if known is not None and lane.name not in known:
             yield from _left(lane)
         elif lane.paused:
-            yield warning(lane.name, f"paused ({lane.reason}), {lane.owed} owed; tiercast lanes resume {lane.name}")
-        elif lane.reason:
-            yield warning(lane.name, f"put off: {lane.reason}; {lane.owed} owed")
+            level = trouble if lane.owed else warning
+            yield level(
+                lane.name, f"{stands_still(lane)}; {lane.owed} owed. Let it go on: tiercast lanes resume {lane.name}"
+            )
+        elif lane.reason and lane.cause != "rate":
+            level = trouble if lane.owed else warning
+            yield level(lane.name, f"on hold until {iso(lane.hold_until_ms)}: {lane.reason}; {lane.owed} owed")
+        elif not lane.held and (lane.oldest_due_seconds or 0) > _STANDS_STILL:
+            yield trouble(
+                lane.name,
+                f"{lane.due} due, the oldest for {span(lane.oldest_due_seconds or 0)}, and nobody works on them. Is a "
+                "worker running that hears its queue?",
+            )
 
 
 def _left(lane: LaneInfo) -> Iterator[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
@@ -18,26 +17,43 @@ _TIMEOUT = 2.0
 _ANSWER = 1.0
 
 
-def check_queues(settings: Settings, config: Config | None) -> Iterator[Finding]:
-    """Ask the workers which queues they hear."""
+class BrokerAway(Exception):
+    """The broker does not answer."""
+
+
+def heard_queues(settings: Settings) -> dict[str, list[str]]:
+    """Ask the workers: each one's name, with the queues that it hears.
+
+    Raises:
+        BrokerAway: there is nobody to ask; the message is the type of what was raised.
+    """
     app = Celery("tiercast-check", set_as_current=False)
     app.conf.update(celery_config(settings))
     app.conf.update(
         broker_connection_timeout=_TIMEOUT,
         broker_transport_options={"socket_connect_timeout": _TIMEOUT, "socket_timeout": _TIMEOUT, "max_retries": 0},
     )
-    where = _where(settings.broker_url)
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=_TIMEOUT)
             answers = app.control.inspect(timeout=_ANSWER, connection=connection).active_queues() or {}
     except Exception as fault:  # each broker's library raises errors of its own
-        yield error("broker", f"it does not answer at {where} ({type(fault).__name__}). Is TIERCAST_BROKER_URL right?")
-        return
+        raise BrokerAway(type(fault).__name__) from fault
     finally:
         app.close()
+    return {worker: [queue["name"] for queue in queues] for worker, queues in answers.items()}
+
+
+def check_queues(settings: Settings, config: Config | None) -> Iterator[Finding]:
+    """Ask the workers which queues they hear."""
+    where = _where(settings.broker_url)
+    try:
+        heard = heard_queues(settings)
+    except BrokerAway as fault:
+        yield error("broker", f"it does not answer at {where} ({fault}). Is TIERCAST_BROKER_URL right?")
+        return
     yield ok("broker", f"answers at {where}")
-    yield from _compare(_wanted(config), answers)
+    yield from _compare(_wanted(config), heard)
 
 
 def _wanted(config: Config | None) -> dict[str, list[str]]:
@@ -49,18 +65,18 @@ def _wanted(config: Config | None) -> dict[str, list[str]]:
     return wanted
 
 
-def _compare(wanted: dict[str, list[str]], answers: dict[str, list[dict[str, Any]]]) -> Iterator[Finding]:
+def _compare(wanted: dict[str, list[str]], answers: dict[str, list[str]]) -> Iterator[Finding]:
     if not answers:
         yield warning("workers", "no worker answers: what arrives is stored, and waits until one runs.")
         return
     yield ok("workers", f"{len(answers)} answered")
-    heard = {queue["name"] for queues in answers.values() for queue in queues}
+    heard = {queue for queues in answers.values() for queue in queues}
     for queue, actions in wanted.items():
         if queue not in heard:
             whose = f" (of {', '.join(actions)})" if actions else ""
-            yield error(
-                f"queue {queue}", f"no worker hears it{whose}. Start one with: celery -A worker worker -Q {queue}"
-            )
+            # Without a name of its own, a second worker on a machine has the name of the first.
+            start = f"celery -A worker worker -n {queue}@%h -Q {queue}"
+            yield error(f"queue {queue}", f"no worker hears it{whose}. Start one with: {start}")
 
 
 def _where(url: str) -> str:

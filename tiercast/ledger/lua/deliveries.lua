@@ -41,7 +41,7 @@ local function settle_delivery(delivery, state, plan, before, fields)
   local key = P .. 'd:' .. delivery
   if before.state then call('ZREM', P .. 'ix:d:' .. before.state, delivery) end
   if before.state or before.again then
-    call('HDEL', key, 'r', 'v', 'first', 'again')
+    call('HDEL', key, 'r', 'v', 'first', 'again', 'only', 'rounds')
   else
     fresh[delivery] = true
   end
@@ -129,19 +129,28 @@ local function add_job(delivery, plan, job, key)
   enter(key)
 end
 
--- The key under which an action is (still) owed for an event; nil where a job stands already.
--- `again` is what the operator asked for: 1 what is missing, 2 also what is done.
-local function job_key(key, job, again)
+-- Whether a limit of a replay (names, space separated; nil for none) lets this name pass.
+local function allows(limit, name)
+  return not limit or string.find(' ' .. limit .. ' ', ' ' .. name .. ' ', 1, true) ~= nil
+end
+
+-- The key under which an action is (still) owed for an event; nil where a job stands already, or the replay is not to
+-- make it. `before.again` is what the operator asked for: 1 what is missing, 2 also what is done; `before.only` and
+-- `before.rounds` limit it.
+local function job_key(key, job, before)
   local name = name_of(job)
   local state = call('HGET', P .. 'j:' .. key, 's')
-  if not state then return key, name end
-  if again ~= '2' then return nil end
+  if not state then
+    if not allows(before.only, name) then return nil end
+    return key, name
+  end
+  if before.again ~= '2' then return nil end
   local round = 1
   while state == 'done' do
     round = round + 1
     state = call('HGET', P .. 'j:' .. key .. ':r' .. round, 's')
   end
-  if state or round == 1 then return nil end
+  if state or round == 1 or not allows(before.rounds, name .. ':r' .. round) then return nil end
   if name ~= job then job.cg = nil end
   return key .. ':r' .. round, name .. ':r' .. round
 end
@@ -163,8 +172,21 @@ local function look_around(plans)
   any_known, any_stands = any_exists(deliveries), any_exists(jobs)
 end
 
+-- Whether a replay that is limited to some actions is to make none of the plan's jobs.
+local function leads_nowhere(plan, only)
+  for _, job in ipairs(plan.jobs or {}) do
+    if allows(only, name_of(job)) then return false end
+  end
+  return true
+end
+
 -- Record the event with all its jobs; on a replay, with those that are missing.
 local function process(delivery, plan, before)
+  if before.only and not before.jobs and leads_nowhere(plan, before.only) then
+    plan.r = 'replayed for ' .. before.only .. ' only, to which no rule leads'
+    settle_delivery(delivery, 'ignored', plan, before)
+    return 'ignored', ''
+  end
   local mark = P .. 'm:' .. (plan.p or source) .. ':' .. plan.e
   local first = call('SET', mark, delivery, 'NX', 'GET', 'PX', MARK_MS)
   if first and first ~= delivery and not before.jobs then
@@ -177,7 +199,7 @@ local function process(delivery, plan, before)
   local names, none_stands = before.jobs, not first and not any_stands
   for i, job in ipairs(plan.jobs or {}) do
     local key, name = plan.keys[i], name_of(job)
-    if not none_stands then key, name = job_key(key, job, before.again) end
+    if before.only or not none_stands then key, name = job_key(key, job, before) end
     if key then
       names = names and (names .. ' ' .. name) or name
       add_job(delivery, plan, job, key)
@@ -209,8 +231,8 @@ end
 
 local function look_up_delivery(delivery)
   if not any_known then return {} end
-  local f = call('HMGET', P .. 'd:' .. delivery, 's', 'again', 'j')
-  return { state = f[1], again = f[2], jobs = f[3] }
+  local f = call('HMGET', P .. 'd:' .. delivery, 's', 'again', 'j', 'only', 'rounds')
+  return { state = f[1], again = f[2], jobs = f[3], only = f[4] or nil, rounds = f[5] or nil }
 end
 
 local function settle(plan)

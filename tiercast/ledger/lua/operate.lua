@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- What an operator asks for, one member at a time.
 -- Keys: all of _common and _parking. ARGV[1]: {verb, keep, keep_dead, ...}:
---   pause {lane, reason} | resume {lane}
+--   pause {lane, reason, by} | resume {lane}
 --   retry {job}: dead, skipped or superseded -> its place again; owed -> due now
 --   drop {job}: dead, uncertain, parked or owed -> skipped
 --   resolve {job, as done|retry}: decides an uncertain job
---   replay {delivery, again 1|2}: a settled delivery is owed again
+--   redo {job}: a done job -> a job of its own for the next round, owed beside it
+--   replay {delivery, again 1|2, only [action, ...] or absent, rounds ["<action>:r2", ...] or absent}: a settled
+--     delivery is owed again; `only` limits which missing jobs it adds, `rounds` which done ones it does again
 -- Returns {"ok", state, bells} or {"no", why, bells}.
 --COMMON
 --PARKING
@@ -83,13 +85,14 @@ local verbs = {}
 
 function verbs.pause()
   call('SADD', P .. 'lanes', request.lane)
-  call('HSET', P .. 'lane:' .. request.lane, 'paused', request.reason)
+  call('HSET', P .. 'lane:' .. request.lane, 'paused', request.reason, 'paused_by', request.by or '', 'paused_at', NOW)
   return { 'ok', 'paused' }
 end
 
 function verbs.resume()
   end_hold(request.lane)
-  call('HDEL', P .. 'lane:' .. request.lane, 'paused', 'probe', 'outage', 'outage_reason', 'bell', 'drained')
+  call('HDEL', P .. 'lane:' .. request.lane, 'paused', 'paused_by', 'paused_at', 'probe', 'outage', 'outage_reason',
+    'bell', 'drained')
   ring_if_due(request.lane)
   return { 'ok', 'resumed' }
 end
@@ -106,7 +109,7 @@ function verbs.retry(state)
   if state == 'owed' then return { 'no', 'it is being performed right now' } end
   if state == 'uncertain' then return { 'no', 'its outcome is unknown: decide it with jobs resolve' } end
   if state == 'parked' then return { 'no', 'it waits for another job of its order or once group' } end
-  return { 'no', 'it is ' .. state .. '; to do it again: deliveries replay --again' }
+  return { 'no', 'it is ' .. state .. '; to do it again: tiercast jobs redo' }
 end
 
 function verbs.drop(state)
@@ -127,9 +130,62 @@ function verbs.resolve(state)
   return { 'ok', 'done' }
 end
 
+local refused_redo = {
+  owed = 'it is owed already', parked = 'it waits for another job of its order or once group',
+  uncertain = 'its outcome is unknown: decide it with jobs resolve',
+  dead = 'it was not done: use jobs retry', skipped = 'it was not done: use jobs retry',
+  superseded = 'it was not done: use jobs retry',
+}
+
+-- The job of the next round, with a key of its own that ends in `:r2`, `:r3`. It has the order group of the first, and
+-- no once group: the operator asks for one more. A round is made once, so the same request again finds it and makes
+-- no other, be it from a second operator or after a lost answer.
+function verbs.redo(state)
+  if state ~= 'done' then return { 'no', refused_redo[state] or ('it is ' .. state) } end
+  local first, round = string.match(request.job, '^(.*):r(%d+)$')
+  local again = (first or request.job) .. ':r' .. int((tonumber(round) or 1) + 1)
+  local there = call('HGET', P .. 'j:' .. again, 's')
+  if there then return { 'no', 'it was done again already; that is ' .. again .. ', which is ' .. there } end
+  local order, _, delivery, created = groups_of(request.job)
+  local d_key = P .. 'd:' .. delivery
+  local names = call('HGET', d_key, 'j')
+  if not names or call('EXISTS', P .. 'b:' .. delivery) == 0 then
+    return { 'no', 'its event is no longer kept' }
+  end
+  if superseded_by(order, nil, nil, action_of(request.job), created, delivery) then
+    return { 'no', 'a newer event was done since, and this one would undo it' }
+  end
+  local f = call('HMGET', P .. 'j:' .. request.job, 'us', 'og', 'u')
+  local set = { 'd', delivery, 'n', 0 }
+  for i, name in ipairs({ 'us', 'og', 'u' }) do
+    if f[i] then
+      set[#set + 1] = name
+      set[#set + 1] = f[i]
+    end
+  end
+  local name = action_of(again) .. string.match(again, ':r%d+$')
+  call('HSET', P .. 'j:' .. again, unpack(set))
+  call('HSET', d_key, 'j', names .. ' ' .. name)
+  enter(again)
+  return { 'ok', call('HGET', P .. 'j:' .. again, 's') }
+end
+
+-- A replay that waits and another that is asked for are one: it may make what either may; nil is without a limit.
+local function both(waits, limit, asked, asked_limit)
+  if (waits and not limit) or (asked and not asked_limit) then return nil end
+  local names = {}
+  if waits then names[1] = limit end
+  if asked then names[#names + 1] = table.concat(asked_limit, ' ') end
+  return names[1] and table.concat(names, ' ')
+end
+
+local function limit_replay(key, field, names)
+  if names then call('HSET', key, field, names) else call('HDEL', key, field) end
+end
+
 function verbs.replay()
   local key = P .. 'd:' .. request.delivery
-  local f = call('HMGET', key, 's', 'src', 'first', 'again')
+  local f = call('HMGET', key, 's', 'src', 'first', 'again', 'only', 'rounds')
   if not f[1] then
     if call('EXISTS', P .. 'b:' .. request.delivery) == 1 then return { 'no', 'it is queued already' } end
     return { 'no', 'there is no such delivery' }
@@ -140,6 +196,8 @@ function verbs.replay()
   end
   local lane = 'deliveries/' .. f[2]
   call('HSET', key, 'again', math.max(request.again, tonumber(f[4] or 0)))
+  limit_replay(key, 'only', both(f[4], f[5], true, request.only))
+  limit_replay(key, 'rounds', both(f[4] == '2', f[6], request.again == 2, request.rounds))
   if f[4] then return { 'ok', 'queued' } end
   call('ZREM', P .. 'trim', request.delivery)
   owe(lane, request.delivery)
