@@ -13,6 +13,8 @@ import structlog
 
 from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unavailable, Unknown
 from tiercast.config.model import ActionSpec
+from tiercast.faults import fault_text
+from tiercast.ledger.keys import sent_key
 from tiercast.ledger.model import HeldJob, Hold, Outcome
 
 from .events import EventCache
@@ -35,14 +37,6 @@ BRIDGE_SECONDS = 3600.0
 _EVENTS = EventCache()
 
 
-def key_of(held: HeldJob) -> str:
-    """The idempotency key that the kind gets: the job's own, or the one that its once group shares."""
-    if held.once is None:
-        return held.key
-    action = held.key.rpartition(":")[2]
-    return f"{held.source}:once-{held.once}:{action}"
-
-
 def policy_of(spec: ActionSpec) -> RetryPolicy:
     """An action's retry policy."""
     return RetryPolicy(backoff=spec.backoff, backoff_max=spec.backoff_max, give_up=spec.give_up, attempts=spec.attempts)
@@ -56,6 +50,7 @@ class Attempt:
         self._action = action
         self.held = held
         self._began = time.monotonic()
+        self._key = sent_key(held.key, held.once)
         self._cleared = False
         self._called = False
 
@@ -81,7 +76,7 @@ class Attempt:
         if self.asks_first and not self._action.can_confirm():
             return self._uncertain("an earlier attempt ended without an answer")
         return Job(
-            key=key_of(self.held),
+            key=self._key,
             event=event,
             attempt=self.held.attempts + 1,
             options=options,
@@ -155,15 +150,18 @@ class Attempt:
         if isinstance(error, RetryLater):
             away: Literal["outage"] | None = "outage" if isinstance(error, Unavailable) else None
             return self._again(_text(error), after=error.after, signal=away)
+        reason = _text(error)
         if not isinstance(error, Unknown):
             log.warning("job.exception", job=self.held.key, error=type(error).__name__)
+            if error.__traceback__ is not None:
+                reason = f"{reason} ({fault_text(error)})"
         signal: Literal["outage"] | None = "outage" if isinstance(error, Unknown) and error.unavailable else None
         if self._action.repeatable:
-            return self._again(_text(error), maybe=True if isinstance(error, Unknown) else None, signal=signal)
+            return self._again(reason, maybe=True if isinstance(error, Unknown) else None, signal=signal)
         if not self._action.can_confirm():
-            outcome = self._uncertain(f"no answer: {_text(error)}")
+            outcome = self._uncertain(f"no answer: {reason}")
         else:
-            outcome = self._ask_later(f"no answer: {_text(error)}")
+            outcome = self._ask_later(f"no answer: {reason}")
         outcome.signal = signal
         return outcome
 
@@ -191,8 +189,7 @@ class Attempt:
         return self._outcome("later", reason, wait=decision.wait, maybe=maybe)
 
     def _uncertain(self, reason: str) -> Outcome:
-        key = key_of(self.held)
-        sent = f", which was sent as {key}" if key != self.held.key else ""
+        sent = f", which was sent as {self._key}" if self._key != self.held.key else ""
         return self._outcome(
             "uncertain", f"{reason}; look at the vendor for this job{sent}, then: tiercast jobs resolve", maybe=True
         )
