@@ -21,6 +21,7 @@ from tiercast.settings import load_settings
 
 from . import celery_patches
 from . import process as worker_process
+from .drains import LEDGER
 from .timer import Timer
 
 log = structlog.get_logger()
@@ -102,7 +103,7 @@ def _hear(lane: str) -> dict[str, Any]:
             return {"unknown": 1}
         counts = current.hear(lane)
     except LedgerError as error:
-        log.warning("drain.ledger", lane=lane, error=type(error).__name__)
+        LEDGER.failed(error)
         return {"ledger_away": 1}
     except Exception as error:
         # Celery logs and sends about what a task raises, and that could quote an event.

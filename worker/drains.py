@@ -9,11 +9,36 @@ from typing import Protocol
 
 import structlog
 
+from tiercast.errors import LedgerError
+from tiercast.ledger.refusal import reason_of
 from tiercast.logs import place
 
 from .threads import Threads
 
 log = structlog.get_logger()
+
+
+class LedgerTrouble:
+    """Logs when the ledger begins to fail in this process, and when it answers again: one line each."""
+
+    def __init__(self) -> None:
+        self._failing = False
+
+    def failed(self, error: LedgerError) -> None:
+        """Note that a call failed."""
+        if not self._failing:
+            self._failing = True
+            log.warning("ledger.away", error=type(error).__name__, reason=reason_of(error))
+
+    def answered(self) -> None:
+        """Note that a call was answered."""
+        if self._failing:
+            self._failing = False
+            log.info("ledger.back")
+
+
+#: Of this process.
+LEDGER = LedgerTrouble()
 
 
 class Lanes(Protocol):

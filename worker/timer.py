@@ -20,6 +20,7 @@ from tiercast.bells import lanes_of, publisher, queue_of
 from tiercast.errors import LedgerError
 from tiercast.ledger import Ledger, open_ledger
 from tiercast.ledger.clock import ClockGuard
+from tiercast.ledger.refusal import reason_of
 from tiercast.ringer import BellRinger
 
 from .isolation.supervisor import IsolationSupervisor
@@ -141,7 +142,7 @@ class Ticker:
                 self._away = False
             except LedgerError as error:
                 if not self._away:
-                    log.warning("timer.ledger_away", error=type(error).__name__)
+                    log.warning("timer.ledger_away", error=type(error).__name__, reason=reason_of(error))
                 self._away = True
                 pause = 0.5
             except Exception as error:

@@ -15,6 +15,7 @@ from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from ..redis_address import RedisAddress
 from . import keys, rows, scripts
 from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted, Turn
+from .refusal import REMEDIES, error_code
 from .rewriting import look_after_files
 from .wire import ask
 
@@ -312,6 +313,10 @@ def _translate(error: redis.RedisError) -> LedgerError:
         return LedgerUnavailable("the ledger's server is a replica and takes no writes")
     if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
         return LedgerUnavailable(f"the ledger does not answer ({type(error).__name__})")
+    code = error_code(error)
+    if code in REMEDIES:
+        # The server's state, and nothing that is wrong with the command: the same may be asked again later.
+        return LedgerUnavailable(f"the ledger's server refuses ({code}): {REMEDIES[code]}")
     return LedgerError(f"the ledger refused a command: {error}")
 
 

@@ -35,6 +35,10 @@ _LATER = frozenset({423, 477})
 #: 409 is two writers at once, or values that belong to another contact for good; it names the first conflict only.
 _CONFLICT = 409
 
+#: The wait, in seconds, after the first conflict of a contact, and the longest; it doubles.
+_CONFLICT_WAIT = 5.0
+_LONGEST_CONFLICT_WAIT = 3600.0
+
 #: The least wait, in seconds, where the day's calls are used up: they come back at midnight of the account's zone.
 _DAILY_WAIT = 1800.0
 
@@ -104,7 +108,7 @@ class HubSpot(Action):
             answer = await self._call(list(inputs.values()), jobs, deadline)
         except (Permanent, _Conflict) as error:
             if len(jobs) == 1:
-                yield jobs[0], error
+                yield jobs[0], _patient(error, jobs[0]) if isinstance(error, _Conflict) else error
                 return
             # It refuses the whole call, whatever it names: smaller calls find out which contacts it is about.
             answer = None
@@ -168,6 +172,12 @@ class HubSpot(Action):
 
 class _Conflict(RetryLater):
     """HubSpot answered 409: later, for the contact that it is about."""
+
+
+def _patient(conflict: _Conflict, job: Job) -> _Conflict:
+    """A conflict of two writers is over in seconds; one about values that another contact has may last for days."""
+    wait = min(_LONGEST_CONFLICT_WAIT, _CONFLICT_WAIT * 2.0 ** min(job.attempt - 1, 20))
+    return _Conflict(str(conflict), after=max(conflict.after or 0.0, wait))
 
 
 class _Personal:

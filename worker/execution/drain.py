@@ -11,7 +11,7 @@ from tiercast.errors import LedgerError, LedgerUnavailable
 from tiercast.ledger import Ledger, new_token
 from tiercast.ledger.model import Claim, HeldJob, Turn
 
-from ..drains import Drain, Lanes
+from ..drains import LEDGER, Drain, Lanes
 from ..threads import Threads
 from .executor import Executor
 from .outbox import Outbox
@@ -83,7 +83,7 @@ class JobsDrain(Drain):
             try:
                 self._exchange()
             except LedgerUnavailable as error:
-                log.warning("drain.ledger", lane=self.lane, error=type(error).__name__)
+                LEDGER.failed(error)
                 if not self._waits_for_ledger():
                     return
                 continue
@@ -111,6 +111,9 @@ class JobsDrain(Drain):
         turn = self.outbox.exchange(claim)
         if turn is None:
             return
+        LEDGER.answered()
+        if turn.on_hold:
+            self.executor.release_waiting()
         self._lanes.due(turn.bells)
         if claim is not None:
             self._more = turn.more and not turn.on_hold and claim.n > 0
@@ -118,8 +121,6 @@ class JobsDrain(Drain):
             self._note_redelivered(turn)
             self.count(claimed=len(turn.lent))
             self.executor.start(turn.lent, asked, more=self._more)
-        if turn.on_hold:
-            self.executor.release_waiting()
 
     def settle(self) -> None:
         """Settle what is ready, from another thread than the drain's.

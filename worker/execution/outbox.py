@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from tiercast.errors import LedgerError, LedgerUnavailable
+from tiercast.errors import LedgerError, LedgerFull, LedgerUnavailable
 from tiercast.ledger.model import Claim, HeldJob, Outcome, Turn
 
 log = structlog.get_logger()
@@ -94,7 +94,7 @@ class Outbox:
                 return None
             try:
                 turn = self._settle(outcomes, claim)
-            except LedgerUnavailable:
+            except (LedgerUnavailable, LedgerFull):
                 self._keep(outcomes)
                 raise
             except LedgerError:
@@ -114,7 +114,7 @@ class Outbox:
         for at, outcome in enumerate(outcomes):
             try:
                 self._settle_one(outcome)
-            except LedgerUnavailable:
+            except (LedgerUnavailable, LedgerFull):
                 self._keep(outcomes[at:])
                 raise
             except LedgerError as error:
@@ -124,7 +124,7 @@ class Outbox:
     def _settle_one(self, outcome: Outcome) -> None:
         try:
             turn = self._settle([outcome], None)
-        except LedgerUnavailable:
+        except (LedgerUnavailable, LedgerFull):
             raise
         except LedgerError:
             outcome.text = "the ledger refused to store the text of this outcome"

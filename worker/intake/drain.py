@@ -11,7 +11,7 @@ from tiercast.errors import LedgerError, LedgerUnavailable
 from tiercast.ledger import Digests, Ledger, keys, new_token
 from tiercast.ledger.model import Claim, HeldDelivery, Plan, Turn
 
-from ..drains import Drain, Lanes
+from ..drains import LEDGER, Drain, Lanes
 from ..threads import Threads
 from .planner import Planner
 
@@ -67,7 +67,7 @@ class DeliveriesDrain(Drain):
             try:
                 turn = self._exchange(plans)
             except LedgerError as error:
-                log.warning("drain.ledger", lane=self.lane, error=type(error).__name__)
+                LEDGER.failed(error)
                 turn = None
             if turn is None or not turn.lent:
                 plans = []
@@ -98,8 +98,10 @@ class DeliveriesDrain(Drain):
         while True:
             try:
                 turn = self._ledger.deliveries(self._source, plans, claim)
+                LEDGER.answered()
                 break
-            except LedgerUnavailable:
+            except LedgerUnavailable as error:
+                LEDGER.failed(error)
                 if time.monotonic() > patience:
                     raise
                 time.sleep(RETRY_SECONDS)

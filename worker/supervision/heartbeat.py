@@ -17,6 +17,7 @@ from tiercast.config.model import ActionSpec
 from tiercast.errors import LedgerError
 from tiercast.ledger import Ledger
 
+from ..drains import LEDGER
 from ..execution.attempt import CANCEL_GRACE_SECONDS
 from ..execution.drain import JobsDrain
 from ..intake.drain import DeliveriesDrain
@@ -85,7 +86,7 @@ class Heartbeat:
             try:
                 self.beat()
             except LedgerError as error:
-                log.warning("heartbeat.ledger", error=type(error).__name__)
+                LEDGER.failed(error)
                 time.sleep(0.5)
             except Exception as error:
                 log.exception("heartbeat.fault", error=type(error).__name__)
