@@ -314,7 +314,7 @@ def _translate(error: redis.RedisError) -> LedgerError:
     if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
         return LedgerUnavailable(f"the ledger does not answer ({type(error).__name__})")
     code = error_code(error)
-    if code in REMEDIES:
+    if code is not None and code in REMEDIES:
         # The server's state, and nothing that is wrong with the command: the same may be asked again later.
         return LedgerUnavailable(f"the ledger's server refuses ({code}): {REMEDIES[code]}")
     return LedgerError(f"the ledger refused a command: {error}")
