@@ -44,8 +44,8 @@ LEDGER = LedgerTrouble()
 class Lanes(Protocol):
     """Whom a drain tells which lanes have become due."""
 
-    def due(self, lanes: Iterable[str]) -> None:
-        """Have these lanes drained, here or elsewhere."""
+    def due(self, lanes: Iterable[str], *, draining: str = "") -> None:
+        """Have these lanes drained, here or elsewhere; the one that the caller is `draining` is to get help."""
 
 
 class Drain:

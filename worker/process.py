@@ -92,11 +92,14 @@ class WorkerProcess:
         """The drain of a lane that the configuration knows."""
         return self.intakes.get(lane) or self.actions[lane]
 
-    def due(self, lanes: Iterable[str]) -> None:
-        """Lanes have become due: drain those of actions here, where their queue is served, and ring for others."""
+    def due(self, lanes: Iterable[str], *, draining: str = "") -> None:
+        """Lanes have become due: drain those of actions here, where their queue is served, and ring for others.
+
+        A bell for the lane that the caller is `draining` calls for help, so it is rung.
+        """
         ring = []
         for lane in lanes:
-            drain = self.actions.get(lane) if lane in self._drains_here else None
+            drain = self.actions.get(lane) if lane in self._drains_here and lane != draining else None
             if drain is not None and drain.executor.capacity():
                 drain.start(heard=True)
             elif self.knows(lane):

@@ -20,23 +20,18 @@ from .scenario import Scenario
 
 PROLONGED = "customer.loyalty.tier.prolonged"
 
-#: How many jobs are to be in flight, how many may be, and how many seconds each takes.
-_IN_FLIGHT = 100
-_CONCURRENCY = 7 * 16
+#: Seconds that each job takes.
 _SECONDS = 1.0
-
-#: Seconds of backlog.
-_BACKLOG = 300
 
 #: Seconds after the end of the lease within which what was in flight is to be settled.
 _WITHIN = 5.0
 
 _STEADY = f"""
 [actions.steady]
-kind = "tests.chaos.kinds:Effect"
-sink = "{{sink}}"
+kind = "tests.chaos.kinds:{{kind}}"
+sink = "{{{{sink}}}}"
 seconds = {_SECONDS}
-concurrency = {_CONCURRENCY}
+concurrency = {{concurrency}}
 
 [[rules]]
 on = "{PROLONGED}"
@@ -48,14 +43,21 @@ class KillInBacklog(Scenario):
     """Kill a worker with 100 jobs in flight and 300 s of backlog: those are settled within a lease and 5 s."""
 
     name = "kill-in-backlog"
-    arena: ClassVar[Mapping[str, Any]] = {"lease": 30.0, "more": _STEADY}
     is_long = True
+    kind: ClassVar[str] = "Effect"
+    #: How many jobs are to be in flight, how many may be, and seconds of backlog behind them.
+    in_flight: ClassVar[int] = 100
+    concurrency: ClassVar[int] = 7 * 16
+    backlog: ClassVar[int] = 300
+    #: Processes of the worker that is killed.
+    processes: ClassVar[int] = 7
 
     def run(self, folder: Path, *, events: int, rate: float) -> Row:
-        with self.stage(folder, **self.arena) as arena:
-            _feed(arena, round((_BACKLOG + 40) * _CONCURRENCY / _SECONDS))
-            victim = arena.add_worker(concurrency=7)
-            wait_for(lambda: not arena.owes("deliveries/voucherify") and arena.held() >= _IN_FLIGHT, seconds=120)
+        more = _STEADY.format(kind=self.kind, concurrency=self.concurrency)
+        with self.stage(folder, lease=30.0, more=more) as arena:
+            _feed(arena, round((self.backlog + 40) * self.concurrency / _SECONDS))
+            victim = arena.add_worker(concurrency=self.processes)
+            wait_for(lambda: not arena.owes("deliveries/voucherify") and arena.held() >= self.in_flight, seconds=180)
             arena.freeze(victim)
             killed, jobs, backlog = time.monotonic(), arena.held_jobs(), arena.owes("jobs/steady")
             arena.workers.remove(victim)
@@ -68,11 +70,11 @@ class KillInBacklog(Scenario):
     def _row(self, arena: Arena, jobs: list[str], backlog: int, took: float) -> Row:
         effects = arena.sink.effects()
         happened = [len(effects.get(job, ())) for job in jobs]
-        wait = backlog * _SECONDS / _CONCURRENCY
+        wait = backlog * _SECONDS / self.concurrency
         found = (
             (f"settled only after {took:.1f} s", took > arena.lease + _WITHIN),
-            (f"{len(jobs)} jobs were in flight: the scenario shows nothing", len(jobs) < _IN_FLIGHT),
-            (f"{wait:.0f} s of backlog: the scenario shows nothing", wait < _BACKLOG),
+            (f"{len(jobs)} jobs were in flight: the scenario shows nothing", len(jobs) < self.in_flight),
+            (f"{wait:.0f} s of backlog: the scenario shows nothing", wait < self.backlog),
             ("jobs lost", 0 in happened),
         )
         return Row(
@@ -89,6 +91,17 @@ class KillInBacklog(Scenario):
             broken=tuple(text for text, is_so in found if is_so),
             notes=(f"{len(jobs)} jobs in flight, {backlog} behind them ({wait:.0f} s); lease {arena.lease:.0f} s",),
         )
+
+
+class KillInFlight(KillInBacklog):
+    """Kill a worker with 1,000 async calls in flight: all are settled within a lease and 5 s."""
+
+    name = "kill-in-flight"
+    kind = "AsyncEffect"
+    in_flight = 1000
+    concurrency = 1100
+    backlog = 5
+    processes = 2
 
 
 def _feed(arena: Arena, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -43,6 +44,19 @@ class Effect(Action):
             pipe.xadd(EFFECTS, entry(job.key, attempt=job.attempt, began=began))
             pipe.sadd(SEEN, job.key)
         pipe.execute()
+
+
+class AsyncEffect(Effect):
+    """The same on the event loop, hundreds at once."""
+
+    kind = "chaos-async"
+
+    async def perform(self, job: Job) -> str | None:  # type: ignore[override]
+        began = time.monotonic()
+        await asyncio.sleep(self.options.seconds / 2)
+        self._add([job], began)
+        await asyncio.sleep(self.options.seconds / 2)
+        return None
 
 
 class BulkEffect(Effect):

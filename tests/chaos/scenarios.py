@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .arena import CAPACITY, Arena, pause
-from .backlog import KillInBacklog
+from .backlog import KillInBacklog, KillInFlight
 from .clock import ClockAhead
 from .copies import Copies
 from .disk import FullSpoolDisk
@@ -217,4 +217,5 @@ ALL: tuple[type[Scenario], ...] = (
     Copies,
     LedgerAwayMinute,
     KillInBacklog,
+    KillInFlight,
 )

@@ -21,8 +21,9 @@ log = structlog.get_logger()
 #: The most jobs of one claim: the ledger serves nobody else while it hands them out, some 0.01 ms each.
 CLAIM_MAX_JOBS = 200
 
-#: Redelivered jobs of a process at first; twice as many each time that all of them were settled.
+#: Redelivered jobs that a process holds at a time, at first; and by how many more for each that it has settled.
 REDELIVERED_JOBS = 16
+REDELIVERED_GROWTH = 3
 
 #: Milliseconds within which a drain of quick jobs claims again.
 BACK_MS = 40
@@ -65,7 +66,7 @@ class JobsDrain(Drain):
             (limit.name, round(_interval(limit, executor.spec) * 1e6)) for limit in executor.spec.limits
         )
         self._learn = learn_name(executor.spec)
-        self._redelivered = REDELIVERED_JOBS
+        self._redelivered_claimed = 0
         self._more = False
 
     def wake(self) -> None:
@@ -114,7 +115,7 @@ class JobsDrain(Drain):
         LEDGER.answered()
         if turn.on_hold:
             self.executor.release_waiting()
-        self._lanes.due(turn.bells)
+        self._lanes.due(turn.bells, draining=self.lane)
         if claim is not None:
             self._more = turn.more and not turn.on_hold and claim.n > 0
         if turn.lent:
@@ -130,7 +131,7 @@ class JobsDrain(Drain):
         """
         turn = self.outbox.exchange(None)
         if turn is not None:
-            self._lanes.due(turn.bells)
+            self._lanes.due(turn.bells, draining=self.lane)
 
     def _claim(self) -> Claim | None:
         heard = self.take_heard()
@@ -142,7 +143,7 @@ class JobsDrain(Drain):
             token=new_token(),
             n=n,
             cap=spec.concurrency * self.executor.batch if spec.concurrency else None,
-            redelivered=self._redelivered,
+            redelivered=self._redelivered_room(),
             isolated=self._isolated,
             heard=heard,
             back=BACK_MS if self.executor.sizer.is_quick() else 0,
@@ -151,13 +152,17 @@ class JobsDrain(Drain):
             per_call=self.executor.sizer.portion() if spec.cls.is_bulk() else 1,
         )
 
+    def _redelivered_room(self) -> int:
+        """How many more redelivered jobs to take on: few at first, and more while they do not end this process."""
+        held = self.executor.leases.redelivered()
+        settled = self._redelivered_claimed - held
+        return max(0, REDELIVERED_JOBS + REDELIVERED_GROWTH * settled - held)
+
     def _note_redelivered(self, turn: Turn[HeldJob]) -> None:
-        """Take on more redelivered jobs at a time while none of them ends its process: this one lives."""
         found = sum(1 for job in turn.lent if job.lapses == 1)
-        if found >= self._redelivered:
-            self._redelivered *= 2
-        elif not found:
-            self._redelivered = REDELIVERED_JOBS
+        self._redelivered_claimed += found
+        if not found and not self.executor.leases.redelivered():
+            self._redelivered_claimed = 0
 
 
 def learn_name(spec: ActionSpec) -> str:

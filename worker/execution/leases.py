@@ -90,6 +90,11 @@ class LeaseTable:
         with self._lock:
             return sum(1 for job in self._jobs.values() if job.state == "running" and not self._is_overdue(job, now))
 
+    def redelivered(self) -> int:
+        """How many of the jobs lost their lease once before."""
+        with self._lock:
+            return sum(1 for job in self._jobs.values() if job.held.lapses == 1)
+
     def overdue(self) -> list[str]:
         """The keys of jobs that have run past their time-out and grace: nothing but their process can be ended."""
         now = self._clock()
