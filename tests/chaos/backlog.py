@@ -63,7 +63,8 @@ class KillInBacklog(Scenario):
             arena.workers.remove(victim)
             arena.stop(victim, signal.SIGKILL)
             arena.add_worker(concurrency=4)
-            wait_for(lambda: not _open(arena, jobs), seconds=arena.lease + 60, every=0.1)
+            left = list(jobs)
+            wait_for(lambda: not _still_open(arena, left), seconds=arena.lease + 60, every=0.1)
             took = time.monotonic() - killed
             return self._row(arena, jobs, backlog - len(jobs), took)
 
@@ -112,7 +113,8 @@ def _feed(arena: Arena, count: int) -> None:
             ledger.record([("voucherify", new_delivery_id(), body) for body in bodies][: count - start])
 
 
-def _open(arena: Arena, jobs: list[str]) -> int:
-    """How many of the jobs are not done."""
+def _still_open(arena: Arena, jobs: list[str]) -> int:
+    """Take those that are done off the list, and return how many are left."""
     with arena.opened() as (_, reader):
-        return sum((info := reader.job(job)) is None or info.state is not JobState.DONE for job in jobs)
+        jobs[:] = [job for job in jobs if (info := reader.job(job)) is None or info.state is not JobState.DONE]
+    return len(jobs)
