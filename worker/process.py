@@ -100,7 +100,7 @@ class WorkerProcess:
         ring = []
         for lane in lanes:
             drain = self.actions.get(lane) if lane in self._drains_here and lane != draining else None
-            if drain is not None and drain.executor.capacity():
+            if drain is not None and (drain.is_running or drain.executor.capacity()):
                 drain.start(heard=True)
             elif self.knows(lane):
                 ring.append(lane)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -120,7 +121,7 @@ class Executor:
 
     def _dispatch(self) -> None:
         """Start as many jobs as the window allows and as may start by now."""
-        while self._queue and self.window.free:
+        while self._queue and self._free():
             wait = self._queue[0].not_before - time.monotonic()
             if wait > 0:
                 self._dispatch_in(wait)
@@ -134,6 +135,12 @@ class Executor:
                 self._begin_one(self._queue.popleft())
             else:
                 self._begin_chunk()
+
+    def _free(self) -> int:
+        """How many calls may begin now. Threads of quick plain functions only take turns, so few of them do."""
+        if self._async or self._bulk:
+            return self.window.free
+        return min(self.window.free, max(0, self.sizer.threads(MAX_THREADS) - self.window.in_flight))
 
     def _dispatch_in(self, seconds: float) -> None:
         if self._timer is None:
@@ -205,7 +212,7 @@ class Executor:
     def _begin_chunk(self) -> None:
         """Hand jobs of a plain kind to a thread: quick ones several at once, since a hand-over costs more than one."""
         now = time.monotonic()
-        share = -(-len(self._queue) // self.window.free)
+        share = -(-len(self._queue) // self._free())
         size = max(1, min(self.sizer.portion(), share))
         chunk: list[Leased] = []
         while self._queue and len(chunk) < size and self._queue[0].not_before <= now:
@@ -227,30 +234,32 @@ class Executor:
         self.window.end(seconds, refused=any(_is_refusal(outcome) for outcome in outcomes))
         self.sizer.learn(seconds / jobs)
 
-    def _thread_ended(self, durations: list[tuple[float, int, bool]]) -> None:
-        """Learn from what a thread has done: (seconds, jobs, refused) of each call."""
-        for number, (seconds, jobs, refused) in enumerate(durations):
+    def _thread_ended(self, calls: list[_Call]) -> None:
+        """Learn from the calls that a thread has made."""
+        beside = 0 if self._bulk else self.window.in_flight - 1
+        for number, call in enumerate(calls):
             if number:
                 self.window.begin()
-            self.window.end(seconds, refused=refused)
-            self.sizer.learn(seconds / jobs)
-        if not durations:
+            self.window.end(call.seconds, refused=call.refused)
+            self.sizer.learn(call.seconds / call.jobs, call.busy, beside=beside)
+        if not calls:
             self.window.end()
         self._dispatch()
 
     # --- in threads
 
     def _run_chunk(self, chunk: list[Leased]) -> None:
-        durations: list[tuple[float, int, bool]] = []
+        calls: list[_Call] = []
         try:
             for job in chunk:
                 if self._has_begun(job):
-                    began = time.monotonic()
+                    began, busy = time.monotonic(), time.thread_time()
                     outcome = perform_one(self.spec, self.action, job.held, loop=self._loop)
-                    durations.append((time.monotonic() - began, 1, _is_refusal(outcome)))
+                    busy = time.thread_time() - busy
+                    calls.append(_Call(time.monotonic() - began, busy, 1, _is_refusal(outcome)))
                     self._put(job, outcome)
         finally:
-            self._tell_loop(durations)
+            self._report(calls)
 
     def _run_batch(self, jobs: dict[str, Leased]) -> None:
         began, count = time.monotonic(), len(jobs)
@@ -263,11 +272,11 @@ class Executor:
                 self._put(jobs.pop(held.key), outcome)
                 note(jobs.values())
         finally:
-            self._tell_loop([(time.monotonic() - began, count, refused)])
+            self._report([_Call(time.monotonic() - began, 0.0, count, refused)])
 
-    def _tell_loop(self, durations: list[tuple[float, int, bool]]) -> None:
+    def _report(self, calls: list[_Call]) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._thread_ended, durations)
+            self._loop.call_soon_threadsafe(self._thread_ended, calls)
         except RuntimeError:  # the loop has been closed: the process ends
             log.debug("executor.loop_closed", action=self.spec.name)
 
@@ -282,6 +291,15 @@ class Executor:
         if self.leases.remove(job):
             log_outcome(self.spec.name, outcome)
             self.outbox.put(outcome, last=len(self.leases) == 0)
+
+
+class _Call(NamedTuple):
+    """A call that a thread has made: how long it took and was busy, in seconds, for how many jobs."""
+
+    seconds: float
+    busy: float
+    jobs: int
+    refused: bool
 
 
 class _Progress:

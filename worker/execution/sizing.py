@@ -36,14 +36,27 @@ class BatchSizer:
     def __init__(self, batch: int | None) -> None:
         self._batch = batch
         self._mean: float | None = None
+        self._busy = 0.0
 
-    def learn(self, seconds: float) -> None:
-        """Take in how long one job took."""
+    def learn(self, seconds: float, busy: float = 0.0, *, beside: int = 0) -> None:
+        """Take in how long one job took, and for how much of it its thread was busy (CPU seconds).
+
+        `beside` is how many threads performed others meanwhile. Those of one process take turns at the processor, so
+        what they were busy for is not counted as part of this job: else many threads would make every job look slow,
+        which asks for many threads.
+        """
+        seconds = max(busy, seconds - beside * busy)
         if self._mean is None:
-            self._mean = seconds
+            self._mean, self._busy = seconds, busy
         else:
-            weight = QUICKER_WEIGHT if seconds < self._mean else SLOWER_WEIGHT
-            self._mean += weight * (seconds - self._mean)
+            self._mean += _weight(seconds, self._mean) * (seconds - self._mean)
+            self._busy += _weight(busy, self._busy) * (busy - self._busy)
+
+    def threads(self, most: int) -> int:
+        """How many threads are worth it: twice as many as keep one at the processor while the others wait."""
+        if self._mean is None or not self._busy:
+            return most
+        return max(1, min(most, 2 * int(self._mean / self._busy)))
 
     def portion(self) -> int:
         """How many jobs one bulk call, or one thread, takes on: what it should get done within about a second."""
@@ -61,3 +74,7 @@ class BatchSizer:
     def is_quick(self) -> bool:
         """Whether a job usually ends so soon that it is better to wait for it than to ring again."""
         return self._mean is None or self._mean < QUICK_SECONDS
+
+
+def _weight(new: float, mean: float) -> float:
+    return QUICKER_WEIGHT if new < mean else SLOWER_WEIGHT
