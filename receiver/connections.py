@@ -31,13 +31,13 @@ from typing import Any
 
 import structlog
 
+from .limits import CONNECTIONS
+
 log = structlog.get_logger()
 
 #: Seconds within which a body has to be whole: the sender gives up after ten.
 BODY_TIMEOUT_SECONDS = 10.0
 
-#: Connections that each process takes at once; further ones wait in the backlog.
-CONNECTIONS = 640
 
 #: Connections that are kept free for whoever comes next, health among them.
 RESERVE = 64

@@ -18,7 +18,7 @@ import click
 
 from tiercast.errors import LedgerFull, LedgerUnavailable, TiercastError
 
-from .connections import CONNECTIONS
+from .limits import CONNECTIONS
 
 #: What granian serves; the worker processes import it.
 TARGET = "receiver.wsgi:app"
