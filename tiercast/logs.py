@@ -21,7 +21,7 @@ import structlog
 from .settings import Settings, unknown_variables
 
 #: Loggers of libraries that speak of every call, with addresses that may hold personal data.
-_QUIET = ("httpx", "httpcore", "kombu", "amqp", "redis", "mail", "asyncio")
+_QUIET = ("kombu", "amqp", "redis", "mail", "asyncio")
 
 #: A value that needs no quotes.
 _WORD = re.compile(r"[^\s\x00-\x1f\x7f\"=,\\]+")

@@ -52,7 +52,7 @@ class TestHelp:
         code = (
             "import sys\nfrom tiercast.cli import main\n"
             "try: main(['--help'])\nexcept SystemExit: pass\n"
-            "print([name for name in ('redis', 'celery', 'jinja2', 'httpx', 'marshmallow') if name in sys.modules])"
+            "print([name for name in ('redis', 'celery', 'jinja2', 'aiohttp', 'marshmallow') if name in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]"

@@ -243,7 +243,7 @@ def test_reprs_hold_no_secret(load: Load) -> None:
 def test_the_receivers_part_loads_no_kind() -> None:
     code = (
         "import sys; import tiercast.config; from tiercast.config import load_sources\n"
-        "print([n for n in sys.modules if n in ('jinja2', 'marshmallow', 'httpx', 'worker', 'tiercast.actions')])"
+        "print([n for n in sys.modules if n in ('jinja2', 'marshmallow', 'aiohttp', 'worker', 'tiercast.actions')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
 import click
-import httpx
 
 from ..event import Event, Json, data_of, is_envelope, iso_from_us, json_text
+from ..http_client import HttpAnswer, HttpClient, NoAnswer, NotConnected, UnusableAddress
 from ..samples import envelope, new_id, sample_data, sample_event
 from ..signature import HEADER, sign
 from .group import Failure
@@ -222,7 +222,7 @@ def post_all(url: str, made: list[Sample], secret: str) -> Posted:
 
 
 def _post_some(url: str, made: list[Sample], secret: str, stop: threading.Event, answers: list[Answer]) -> None:
-    with httpx.Client(timeout=_TIMEOUT, trust_env=False) as client:
+    with _client(url) as client:
         for sample in made:
             if stop.is_set():
                 return
@@ -236,28 +236,33 @@ def _post_some(url: str, made: list[Sample], secret: str, stop: threading.Event,
 REFUSED = "connection refused"
 
 
-def _post(client: httpx.Client, url: str, sample: Sample, secret: str) -> Answer:
+def _client(url: str) -> HttpClient:
+    try:
+        return HttpClient(url, timeout=_TIMEOUT)
+    except UnusableAddress:
+        raise click.BadParameter("it is no http or https address.", param_hint="--url") from None
+
+
+def _post(client: HttpClient, url: str, sample: Sample, secret: str) -> Answer:
     headers = {"content-type": "application/json", HEADER: sign(sample.body, secret)}
     begun = time.perf_counter()
     delivery = None
     try:
-        response = client.post(url, content=sample.body, headers=headers)
-        status = f"{response.status_code} {response.reason_phrase}".strip()
-        if response.status_code == 202:
-            delivery = _delivery(response)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-        raise click.BadParameter("it is no http or https address.", param_hint="--url") from None
-    except httpx.ConnectError:
+        answer = client.request("POST", url, body=sample.body, headers=headers)
+        status = str(answer)
+        if answer.status == 202:
+            delivery = _delivery(answer)
+    except NotConnected:
         status = REFUSED
-    except httpx.HTTPError as error:
-        status = f"no answer ({type(error).__name__})"
+    except NoAnswer as error:
+        status = f"no answer ({error})"
     return Answer(event=sample.id, status=status, ms=(time.perf_counter() - begun) * 1000, delivery=delivery)
 
 
-def _delivery(response: httpx.Response) -> str | None:
+def _delivery(answer: HttpAnswer) -> str | None:
     """The delivery's id; None where what answered 202 is no receiver of ours."""
     try:
-        document = response.json()
+        document = json.loads(answer.body)
     except ValueError:
         return None
     delivery = document.get("delivery") if isinstance(document, dict) else None

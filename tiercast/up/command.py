@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
-import httpx
 
 from .. import __version__
 from ..bells import QUEUE
@@ -26,7 +25,7 @@ from ..ledger.reading import Reader
 from ..settings import DEFAULT_SOURCE, Settings, load_settings, unknown_variables
 from .folder import Folder, FolderError, is_full
 from .narrator import Narrator
-from .sample import is_ready, send_sample
+from .sample import SampleRefused, is_ready, send_sample
 from .supervisor import Ending, Signals, Stopped, Supervisor, commands
 from .terminal import say
 
@@ -168,7 +167,7 @@ class _Guide:
             try:
                 self._send("A sample event, signed, goes in by the front door:")
                 self._send("A second one, whose customer has no email:", email=None)
-            except httpx.HTTPError as error:
+            except SampleRefused as error:
                 say(f"The sample was not accepted: {error}", err=True)
         if not self._stopped.is_set():
             self._conclude()
