@@ -19,7 +19,7 @@ from tiercast.ledger import open_ledger, prepare
 from tiercast.logs import place, set_up_logs
 from tiercast.settings import load_settings
 
-from . import celery_patches
+from . import celery_patches, control
 from . import process as worker_process
 from .drains import LEDGER
 from .timer import Timer
@@ -154,4 +154,4 @@ def _begin(**_: Any) -> None:
 @signals.worker_process_shutdown.connect
 @signals.worker_shutdown.connect
 def _end(**_: Any) -> None:
-    worker_process.stop(GRACE_SECONDS)
+    worker_process.stop(GRACE_SECONDS, patient=control.is_leaving())

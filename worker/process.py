@@ -26,7 +26,7 @@ from .execution.outbox import Outbox
 from .intake.drain import DeliveriesDrain
 from .supervision.heartbeat import Heartbeat, overdue_after
 from .supervision.loop import EventLoop
-from .supervision.shutdown import shut_down
+from .supervision.shutdown import CANCEL_SECONDS, shut_down
 from .threads import Threads
 
 log = structlog.get_logger()
@@ -141,22 +141,31 @@ class WorkerProcess:
         self.loop.start()
         self.heartbeat.start()
 
-    def stop(self, grace: float) -> None:
-        """Give back what has not begun, give what runs `grace` seconds, settle, and close all connections."""
+    def stop(self, grace: float, *, patient: bool = False) -> None:
+        """Give back what has not begun, give what runs `grace` seconds, settle, and close all connections.
+
+        Args:
+            patient: give what runs as long as it may take by its time-out.
+        """
         self.heartbeat.stop()
+        if patient:
+            grace = max(grace, longest_attempt(self.config) + CANCEL_SECONDS)
         shut_down(
             list(self.actions.values()), list(self.intakes.values()), self.loop, self.ringer, self.ledger, grace=grace
         )
 
 
+#: Settings and configuration, as they were read together.
+Loaded = tuple[Settings, Config]
+
 _lock = threading.Lock()
 _process: WorkerProcess | None = None
-_loaded: tuple[Settings, Config] | None = None
+_loaded: Loaded | None = None
 _queues: frozenset[str] | None = None
 
 
-def load() -> tuple[Settings, Config]:
-    """Read settings and configuration, once; a forked process inherits them.
+def load() -> Loaded:
+    """Settings and configuration, read once; a forked process inherits them.
 
     Raises:
         ConfigError, SettingsError: as they say.
@@ -166,6 +175,35 @@ def load() -> tuple[Settings, Config]:
         settings = load_settings()
         _loaded = settings, load_config(settings)
     return _loaded
+
+
+def read() -> Loaded:
+    """Read settings and configuration anew, and check that the ledger goes with them. Changes nothing here.
+
+    Raises:
+        ConfigError, SettingsError, LedgerError: as they say.
+    """
+    settings = load_settings()
+    config = load_config(settings)
+    ledger = open_ledger(settings, role="operator")
+    try:
+        prepare(ledger, settings)
+    finally:
+        ledger.client.close()
+    return settings, config
+
+
+def use(loaded: Loaded) -> Loaded:
+    """Have what is started from now on use these settings and this configuration; returns those before."""
+    global _loaded
+    before = load()
+    _loaded = loaded
+    return before
+
+
+def longest_attempt(config: Config) -> float:
+    """Seconds that an attempt may take at the most, of whatever action, until it is given up."""
+    return max((overdue_after(spec) for spec in config.actions.values()), default=0.0)
 
 
 def serve_queues(queues: Iterable[str]) -> None:
@@ -184,11 +222,11 @@ def process() -> WorkerProcess:
         return _process
 
 
-def stop(grace: float) -> None:
-    """Stop what `process` started, if anything."""
+def stop(grace: float, *, patient: bool = False) -> None:
+    """Stop what `process` started, if anything; see `WorkerProcess.stop`."""
     with _lock:
         if _process is not None:
-            _process.stop(grace)
+            _process.stop(grace, patient=patient)
 
 
 def try_event_loop() -> None:

@@ -17,6 +17,7 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from tiercast.bells import lanes_of, publisher, queue_of
+from tiercast.config.model import Config
 from tiercast.errors import LedgerError
 from tiercast.ledger import Ledger, open_ledger
 from tiercast.ledger.clock import ClockGuard
@@ -73,17 +74,14 @@ class Timer(bootsteps.StartStopStep):
         """Start the thread."""
         global _heard
         _heard = time.monotonic() + STARTING_SECONDS
-        settings, config = load()
-        consumed = set(parent.app.amqp.queues.consume_from)
-        lanes = lanes_of(config)
+        settings, _config = load()
+        consumed = frozenset(parent.app.amqp.queues.consume_from)
         ledger = open_ledger(settings, role="worker")
         ticker = Ticker(
             ledger=ledger,
-            ringer=BellRinger(publisher(settings, lambda lane: queue_of(config, lane))),
+            ringer=BellRinger(publisher(settings, lambda lane: queue_of(load()[1], lane))),
             isolation=IsolationSupervisor(ledger),
-            lanes=lanes,
-            own=[lane for lane in lanes if queue_of(config, lane) in consumed],
-            limits=[limit.name for spec in config.actions.values() for limit in spec.limits],
+            consumed=consumed,
             stop=self._stop,
         )
         self._thread = threading.Thread(target=ticker.run, name="timer", daemon=True)
@@ -102,8 +100,8 @@ class Ticker:
     """What the timer's thread does.
 
     Args:
-        own: the lanes whose queues this worker consumes.
-        limits: the names of all limits, whose next starts move with the ledger's clock.
+        consumed: the Celery queues that this worker consumes.
+        config: gives the configuration; another one after a reload.
         is_deaf: whether bells bring nobody here.
     """
 
@@ -113,23 +111,34 @@ class Ticker:
         ledger: Ledger,
         ringer: BellRinger,
         isolation: IsolationSupervisor,
-        lanes: list[str],
-        own: list[str],
-        limits: list[str],
+        consumed: frozenset[str],
         stop: threading.Event,
+        config: Callable[[], Config] = lambda: load()[1],
         is_deaf: Callable[[], bool] = _is_deaf,
     ) -> None:
         self._ledger = ledger
         self._ringer = ringer
         self._isolation = isolation
-        self._lanes = lanes
-        self._own = own
+        self._consumed = consumed
         self._stop = stop
+        self._read = config
         self._is_deaf = is_deaf
-        self._clock = ClockGuard(ledger, limits=limits)
+        self._clock = ClockGuard(ledger)
+        self._config: Config | None = None
+        self._take_in(config())
         self._trim_at = time.monotonic() + random.uniform(1, TRIM_SECONDS)  # noqa: S311 - spread, no secret
         self._ticked = time.monotonic()
         self._away = False
+
+    def _take_in(self, config: Config) -> None:
+        """Work by a configuration: after a reload with its lanes and limits."""
+        if config is self._config:
+            return
+        self._config = config
+        self._lanes = lanes_of(config)
+        self._own = frozenset(lane for lane in self._lanes if queue_of(config, lane) in self._consumed)
+        # The next starts of limits move with the ledger's clock.
+        self._clock.limits = tuple(limit.name for spec in config.actions.values() for limit in spec.limits)
 
     def run(self) -> None:
         """Tick until told to stop."""
@@ -156,6 +165,7 @@ class Ticker:
         if time.monotonic() - self._ticked > FROZEN_SECONDS:
             _hear()  # this process stood still; it may well hear bells now
         self._ticked = time.monotonic()
+        self._take_in(self._read())
         moved = self._clock.look()
         self._ringer.ring(moved.bells)
         due = self._ledger.due(self._lanes)

@@ -16,6 +16,7 @@ COMMANDS = {
     "verify": Lazy("tiercast.cli.verify:verify", "Say whether and why a signature matches."),
     "deliveries": Lazy("tiercast.cli.deliveries:deliveries", "See and replay what arrived."),
     "jobs": Lazy("tiercast.cli.jobs:jobs", "See, retry, redo, drop and resolve what is owed."),
+    "reload": Lazy("tiercast.cli.reload:reload", "Have the workers read their configuration anew."),
     "lanes": Lazy("tiercast.cli.lanes:lanes", "See, pause and resume the queues of owed work."),
     "forget": Lazy("tiercast.cli.forget:forget", "Remove a customer from everything that is kept."),
     "actions": Lazy("tiercast.cli.actions:actions", "Try one action of the configuration."),

@@ -98,7 +98,7 @@ class ClockGuard:
 
     Args:
         ledger: whose clock is watched.
-        limits: names of all limits of vendors, whose next starts are moved, too.
+        limits: names of all limits of vendors, whose next starts are moved, too; may be changed later.
         monotonic: the process's own clock, in seconds.
     """
 
@@ -106,7 +106,7 @@ class ClockGuard:
         self, ledger: Ledger, *, limits: Sequence[str] = (), monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._ledger = ledger
-        self._limits = tuple(limits)
+        self.limits = tuple(limits)
         self._monotonic = monotonic
         self._watch = ClockWatch()
         self._known_ms = 0
@@ -124,7 +124,7 @@ class ClockGuard:
         if jump is not None:
             log.warning("clock.jumped", seconds=round(jump, 1), what=_MOVED if jump < 0 else _EARLY)
             self._back -= jump if jump < 0 else 0.0
-        step = self._ledger.shift(self._back, known_ms=self._known_ms, limits=self._limits)
+        step = self._ledger.shift(self._back, known_ms=self._known_ms, limits=self.limits)
         if step.found:
             log.warning("clock.moving", seconds=round(step.found, 1))
         # While a move goes on, what this process saw is not judged yet.
