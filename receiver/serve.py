@@ -34,8 +34,8 @@ BACKLOG = 1024
 #: that granian takes, since load balancers keep theirs for a minute and a connection closed first loses a request.
 HEADER_TIMEOUT_MS = 60_000
 
-#: Seconds that requests have to end when the receiver is told to stop: below the 5 s after which honcho, and the
-#: 10 s after which Docker, kills what it has told to stop.
+#: Seconds that requests have to end when the receiver is told to stop: well below the 10 s after which Docker, and
+#: `tiercast up`, kills what it has told to stop.
 STOP_TIMEOUT = 4
 
 

@@ -7,6 +7,7 @@ Two variables are validated here and read by the kind `email` itself, since they
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -23,7 +24,7 @@ from .redis_address import AddressError, RedisAddress, is_redis, with_ca
 #: The source that `TIERCAST_WEBHOOK_SECRETS` belongs to.
 DEFAULT_SOURCE = "voucherify"
 
-#: Every variable of ours; docs/configuration.md has the table.
+#: Every variable of ours; docs/configuration.md has the table, and a test compares the two.
 VARIABLES = frozenset(
     {
         "TIERCAST_ALLOWED_SENDERS",
@@ -45,15 +46,20 @@ VARIABLES = frozenset(
         "TIERCAST_MAX_OWED",
         "TIERCAST_MEMORY_SHARE",
         "TIERCAST_PREFIX",
+        "TIERCAST_PROXY",
         "TIERCAST_REDIS_CA",
         "TIERCAST_REDIS_URL",
         "TIERCAST_SPOOL_DIR",
         "TIERCAST_SPOOL_MAX",
         "TIERCAST_TRUSTED_PROXIES",
         "TIERCAST_URL",
+        "TIERCAST_VENDOR_MESSAGES",
         "TIERCAST_WEBHOOK_SECRETS",
     }
 )
+
+#: The configuration file, unless TIERCAST_CONFIG names another.
+DEFAULT_CONFIG = "tiercast.toml"
 
 #: Bytes above which the receiver refuses a body, whoever signed it.
 HARD_MAX_BODY = 8 * 1024 * 1024
@@ -123,7 +129,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     _matching(env, "TIERCAST_PROXY", "none", "none|environment", "none or environment")
     _matching(env, "TIERCAST_VENDOR_MESSAGES", "short", "short|full", "short or full")
     return Settings(
-        config=_folder(env, "TIERCAST_CONFIG") or Path("tiercast.toml"),
+        config=_folder(env, "TIERCAST_CONFIG") or Path(DEFAULT_CONFIG),
         config_named=_folder(env, "TIERCAST_CONFIG") is not None,
         redis_url=redis_url,
         broker_url=_broker(env) or redis_url,
@@ -153,11 +159,21 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     """One sentence for each variable that begins like ours and is none of ours, with the nearest that is.
 
-    A variable that the configuration names (`env:TIERCAST_...`) is meant; callers that know it leave it out.
+    Those that the configuration file, or another variable, refers to (`env:TIERCAST_...`) are the user's own.
     """
     env = os.environ if environ is None else environ
-    found = sorted(name for name in env if name.startswith("TIERCAST_") and name not in VARIABLES)
+    named = _referred_to(env)
+    found = sorted(name for name in env if name.startswith("TIERCAST_") and name not in VARIABLES and name not in named)
     return [f"{name} is no variable of Tiercast, so it changes nothing.{_nearest_variable(name)}" for name in found]
+
+
+def _referred_to(env: Mapping[str, str]) -> set[str]:
+    """The variables that the configuration file and other variables refer to; a file that is wrong is read as text."""
+    texts = [value for name, value in env.items() if name in VARIABLES]
+    # A file that cannot be read is another's to report.
+    with contextlib.suppress(OSError, ValueError):
+        texts.append(Path(env.get("TIERCAST_CONFIG") or DEFAULT_CONFIG).read_text(encoding="utf-8", errors="replace"))
+    return {name for text in texts for name in re.findall(r"env:(TIERCAST_[A-Za-z0-9_]+)", text)}
 
 
 def _nearest_variable(name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -176,15 +178,18 @@ def test_a_process_that_is_killed_during_a_reload_is_no_obstacle(tmp_path: Path)
         works.wait_until(done=60, seconds=90)
 
 
-def test_a_second_reload_at_once_is_refused(tmp_path: Path) -> None:
-    with Works(tmp_path, {"long": ("Scripted", 'behaviour = "slow"; seconds = 8; timeout = 15')}) as works:
+def test_of_two_reloads_at_once_one_is_refused(tmp_path: Path) -> None:
+    with Works(tmp_path, {"long": ("Scripted", 'behaviour = "slow"; seconds = 6; timeout = 10')}) as works:
         works.begin()
         works.feed("slow")
         wait_for(lambda: works.effects("long", "begin"))
-        first = in_background(lambda: works.cli("reload"))
-        wait_for(lambda: "reload.began" in works.log("worker"))
-        assert "a reload is under way" in works.cli("reload", expect=1)
-        assert "reloaded" in first()
+        command = [sys.executable, "-m", "tiercast.cli", "reload"]
+        both = [subprocess.Popen(command, env=works.env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        said = sorted((process.communicate(timeout=100)[0], process.returncode) for process in both)
+        assert said == [
+            ("worker@test  refused, nothing has changed: a reload is under way; try again when it has ended\n", 1),
+            ("worker@test  reloaded: 2 processes replaced\n", 0),
+        ]
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])

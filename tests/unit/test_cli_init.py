@@ -61,3 +61,24 @@ def test_unknown_variables_are_named_with_the_nearest() -> None:
     assert text == (
         "TIERCAST_REDIS_URI is no variable of Tiercast, so it changes nothing. Did you mean TIERCAST_REDIS_URL?"
     )
+
+
+def test_variables_that_the_configuration_or_another_variable_refers_to_are_known(tmp_path: Path) -> None:
+    config = tmp_path / "own.toml"
+    config.write_text(
+        '[actions.a]\ntoken = "env:TIERCAST_TOKEN"\nurl = "https://x/{{ 1 }}?k=env:TIERCAST_KEY"\n[[broken'
+    )
+    environ = {
+        "TIERCAST_CONFIG": str(config),
+        "TIERCAST_TOKEN": "x",
+        "TIERCAST_KEY": "x",
+        "TIERCAST_EXTRA_HEADER": "x-key: env:TIERCAST_DOOR_KEY",
+        "TIERCAST_DOOR_KEY": "x",
+        "TIERCAST_OTHER": "env:TIERCAST_UNUSED",
+        "TIERCAST_UNUSED": "x",
+    }
+    named = [text.partition(" ")[0] for text in unknown_variables(environ)]
+    assert named == ["TIERCAST_OTHER", "TIERCAST_UNUSED"]
+    # A file that cannot be read hides nothing.
+    config.unlink()
+    assert "TIERCAST_TOKEN" in [text.partition(" ")[0] for text in unknown_variables(environ)]

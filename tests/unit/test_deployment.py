@@ -12,20 +12,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tiercast.embedded import EmbeddedServer, free_port
 from tiercast.ledger import open_ledger, prepare
 from tiercast.ledger.reading import Reader
 from tiercast.ledger.store import connect
 from tiercast.samples import envelope, sample_data
-from tiercast.settings import load_settings
+from tiercast.settings import VARIABLES, load_settings
 from tiercast.signature import sign
 
 ROOT = Path(__file__).parents[2]
-COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 SECRET = "a-secret-of-the-test"
@@ -38,22 +42,6 @@ def procfile() -> dict[str, str]:
     """The lines of the Procfile by name."""
     lines = (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
     return {name: command.strip() for name, _, command in (line.partition(":") for line in lines)}
-
-
-def block(text: str, *path: str) -> list[str]:
-    """The lines below a key of a YAML file that is written as ours are: two spaces a level, block style."""
-    lines = text.splitlines()
-    for depth, key in enumerate(path):
-        start = next(i for i, line in enumerate(lines) if re.fullmatch(f"{'  ' * depth}{re.escape(key)}:.*", line))
-        rest = lines[start + 1 :]
-        end = next((i for i, line in enumerate(rest) if re.match(f" {{0,{2 * depth}}}[^ #]", line)), len(rest))
-        lines = rest[:end]
-    return [line for line in lines if line.strip()]
-
-
-def services() -> list[str]:
-    """The names of the services."""
-    return [line.strip(" :") for line in block(COMPOSE, "services") if re.fullmatch(r"  [a-z]+:", line)]
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -175,66 +163,58 @@ def test_flower_without_a_password_does_not_start(environment: dict[str, str]) -
 
 
 def test_compose_has_every_process_of_the_procfile_and_what_they_need() -> None:
-    assert set(services()) == {*procfile(), "valkey", "mailpit"}
+    assert set(SERVICES) == {*procfile(), "valkey", "mailpit"}
 
 
-@pytest.mark.parametrize("service", services())
+@pytest.mark.parametrize("service", SERVICES)
 def test_every_service_restarts_stops_in_time_and_has_its_networks(service: str) -> None:
-    lines = "\n".join(block(COMPOSE, "services", service))
-    if "<<: *tiercast" in lines:
-        lines += "\n".join(block(COMPOSE, "x-tiercast"))
-    for key in ("restart:", "stop_grace_period:", "networks:"):
-        assert key in lines, key
-    known = [line.strip(" :") for line in block(COMPOSE, "networks") if re.fullmatch(r"  [a-z]+:", line)]
-    used = [line.strip(" -") for line in block(COMPOSE, "services", service, "networks")]
-    assert used
-    assert set(used) <= set(known)
+    found = SERVICES[service]
+    assert {"restart", "stop_grace_period", "networks"} <= set(found)
+    assert found["networks"]
+    assert set(found["networks"]) <= set(COMPOSE["networks"])
 
 
-@pytest.mark.parametrize("service", services())
+@pytest.mark.parametrize("service", SERVICES)
 def test_every_service_says_how_it_is(service: str) -> None:
-    own = any(line.startswith("    healthcheck:") for line in block(COMPOSE, "services", service))
     # The image's own is the receiver's.
-    assert own or (service == "web" and "/healthz" in DOCKERFILE)
+    assert "healthcheck" in SERVICES[service] or (service == "web" and "/healthz" in DOCKERFILE)
 
 
-@pytest.mark.parametrize("service", services())
+@pytest.mark.parametrize("service", SERVICES)
 def test_only_the_receiver_listens_beyond_this_machine(service: str) -> None:
-    lines = block(COMPOSE, "services", service)
-    if not any(line.startswith("    ports:") for line in lines):
-        return
-    for line in block(COMPOSE, "services", service, "ports"):
-        assert service == "web" or line.strip().startswith('- "127.0.0.1:')
+    for port in SERVICES[service].get("ports", []):
+        assert service == "web" or port.startswith("127.0.0.1:")
 
 
 def test_the_ledger_cannot_be_reached_from_outside_and_keeps_all() -> None:
-    assert block(COMPOSE, "services", "valkey", "networks") == ["      - ledger"]
-    assert block(COMPOSE, "networks", "ledger") == ["    internal: true"]
-    lines = "\n".join(block(COMPOSE, "services", "valkey"))
-    for setting in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction", "- ledger:/data"):
-        assert setting in lines
+    valkey = SERVICES["valkey"]
+    assert valkey["networks"] == ["ledger"]
+    assert COMPOSE["networks"]["ledger"] == {"internal": True}
+    assert "ledger:/data" in valkey["volumes"]
+    for setting in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
+        assert setting in valkey["command"][-1]
 
 
 def test_the_spool_outlives_the_container_and_belongs_to_the_images_user() -> None:
-    lines = "\n".join(block(COMPOSE, "services", "web"))
-    folder = re.search(r"TIERCAST_SPOOL_DIR: (\S+)", lines)
-    assert folder
-    assert f"- spool:{folder[1]}" in lines
-    assert "  spool:" in block(COMPOSE, "volumes")
+    web = SERVICES["web"]
+    folder = web["environment"]["TIERCAST_SPOOL_DIR"]
+    assert f"spool:{folder}" in web["volumes"]
+    assert "spool" in COMPOSE["volumes"]
     # A new volume takes over the owner of the folder that it is mounted on.
-    assert f"install -d -m 700 -o tiercast -g tiercast {folder[1]}" in DOCKERFILE
+    assert f"install -d -m 700 -o tiercast -g tiercast {folder}" in DOCKERFILE
 
 
 def test_no_secret_stands_in_compose_and_a_missing_one_is_named() -> None:
     for name in ("VALKEY_PASSWORD", "TIERCAST_HASH_KEY", "TIERCAST_WEBHOOK_SECRETS", "FLOWER_BASIC_AUTH"):
-        assert f"${{{name}:?" in COMPOSE
+        assert f"${{{name}:?" in COMPOSE_TEXT
         assert re.search(f"^{name}=$", (ROOT / "examples" / "compose.env").read_text(), re.MULTILINE)
 
 
 def test_every_variable_that_compose_sets_is_one_of_ours() -> None:
-    known = "".join(path.read_text() for path in (ROOT / "tiercast").rglob("*.py"))
-    for name in set(re.findall(r"^\s+(TIERCAST_[A-Z_]+):", COMPOSE + DOCKERFILE, re.MULTILINE)):
-        assert f'"{name}"' in known, name
+    named = re.findall(r"^ENV (TIERCAST_[A-Z_]+)|^\s+(TIERCAST_[A-Z_]+)=", DOCKERFILE, re.MULTILINE)
+    set_there = {first or second for first, second in named}
+    set_there |= {name for service in SERVICES.values() for name in service.get("environment", {})}
+    assert {name for name in set_there if name.startswith("TIERCAST_")} <= VARIABLES
 
 
 def test_the_image_runs_as_nobody_special_from_locked_wheels() -> None:
@@ -262,10 +242,10 @@ def test_the_ledgers_command_hides_the_password_and_starts(tmp_path: Path) -> No
 
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "valkey-server").symlink_to(find_server())
-    lines = block(COMPOSE, "services", "valkey", "command")
-    script = "\n".join(line.removeprefix("        ") for line in lines[lines.index("      - |") + 1 :])
     port = free_port()
-    script = script.replace("$$", "$").replace("--dir /data", f"--dir {tmp_path} --port {port}")
+    script = (
+        SERVICES["valkey"]["command"][-1].replace("$$", "$").replace("--dir /data", f"--dir {tmp_path} --port {port}")
+    )
     env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "VALKEY_PASSWORD": "pass123"}
     process = subprocess.Popen(["sh", "-c", script], env=env, stdout=subprocess.DEVNULL)
     try:

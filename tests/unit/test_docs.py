@@ -18,7 +18,7 @@ from tiercast.config.kinds import find_kinds, load_kind
 from tiercast.config.load import Common
 from tiercast.config.model import ActionSpec
 from tiercast.ledger.model import DeliveryState, JobState
-from tiercast.settings import load_settings
+from tiercast.settings import VARIABLES, load_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md")] + sorted(
@@ -299,6 +299,12 @@ def test_tests_that_pages_name_exist(page: Path) -> None:
     for test in re.findall(r"`(test_\w+)`", text):
         assert any(f"def {test}(" in path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")), test
     assert page.name != "how-it-works.md" or len(found) >= 20
+
+
+def test_the_variables_are_those_of_the_table() -> None:
+    """One that is missing in the code is called unknown at every start, though it works."""
+    table = {row[0].strip("`") for row in rows(section(CONFIGURATION, "## Environment")) if row[0].startswith("`TIER")}
+    assert table == VARIABLES
 
 
 def test_every_dependency_is_explained() -> None:

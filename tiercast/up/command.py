@@ -67,7 +67,8 @@ def up(port: int, console_port: int | None, data: Path, config: Path | None, no_
     """
     if console_port is not None:
         say("Note: this version has no console, so nothing listens on --console-port.", err=True)
-    for text in unknown_variables():
+    named = {} if config is None else {"TIERCAST_CONFIG": str(config)}
+    for text in unknown_variables(os.environ | named):
         say(f"Note: {text}", err=True)
     if config is not None and not config.is_file():
         raise ConfigError(f"There is no configuration file {config}. Name one that exists, or leave --config out.")
