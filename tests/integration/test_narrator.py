@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.connection import Connection
@@ -70,9 +71,9 @@ def round_trips(do: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> in
     with monkeypatch.context() as patch:
         original = Connection.send_packed_command
 
-        def counted(self: Connection, *args: object, **options: object) -> object:
+        def counted(self: Connection, *args: Any, **options: Any) -> Any:
             sent.append(1)
-            return original(self, *args, **options)
+            return original(self, *args, **options)  # type: ignore[no-untyped-call]
 
         patch.setattr(Connection, "send_packed_command", counted)
         do()
