@@ -3,7 +3,7 @@
 Every rule does one thing to the ledger and the same thing to the plain model (world.py); after each, everything
 that the ledger holds is compared with the model, and recounted by itself (invariants.py).
 
-A worker here forgets what it held (crash), is late (it settles under a token that has lapsed), loses replies
+A worker here forgets what it held (crash), is late (it settles under a token whose lease has expired), loses replies
 (calls are made twice), and keeps the worker's contract: no effect after its lease ended; a kind that is not
 repeatable is asked to confirm before an effect that may have happened already. The operator is truthful: what
 happened is not dropped, and not resolved as "it did not".
@@ -32,7 +32,7 @@ from tests.model.world import (
     World,
 )
 from tiercast.ledger import Ledger
-from tiercast.ledger.model import Claim, DeliveryState, Outcome, Plan, PlannedJob
+from tiercast.ledger.model import Claim, DeliveryState, Hold, Outcome, Plan, PlannedJob
 
 START = 1_790_000_000_000
 PREFIX = "m"
@@ -155,22 +155,45 @@ class LedgerMachine(RuleBasedStateMachine):
         return [lane for lane in LANES if any(True for _ in self.world.members(lane))]
 
     @precondition(lambda self: self._busy())
-    @rule(data=st.data(), n=st.integers(0, 4), cap=st.sampled_from((None, None, 1, 2)), lost=st.booleans())
-    def claim(self, data: st.DataObject, n: int, cap: int | None, lost: bool) -> None:
+    @rule(
+        data=st.data(),
+        n=st.integers(0, 4),
+        cap=st.sampled_from((None, None, 1, 2)),
+        redelivered=st.sampled_from((1, 2, 16)),
+        heard=st.booleans(),
+        lost=st.booleans(),
+    )
+    def claim(
+        self, data: st.DataObject, n: int, cap: int | None, redelivered: int, heard: bool, lost: bool
+    ) -> None:
         lane = data.draw(st.sampled_from(self._busy()), label="lane")
-        suspects = n > 0 and any(member.lapses for _, member in self.world.members(lane)) and data.draw(st.booleans())
-        self._claim(lane, n, cap=cap, suspects=suspects, lost=lost)
+        isolated = n > 0 and self._asks_isolated(lane, data)
+        self._claim(lane, n, cap=cap, redelivered=redelivered, isolated=isolated, heard=heard, lost=lost)
+
+    def _asks_isolated(self, lane: str, data: st.DataObject) -> bool:
+        """Whether a claim is an isolated process's; drawn only where that makes a difference."""
+        return any(member.lapses > 1 for _, member in self.world.members(lane)) and data.draw(st.booleans())
 
     def _claim(
-        self, lane: str, n: int, *, cap: int | None = None, suspects: bool = False, lost: bool = False
+        self,
+        lane: str,
+        n: int,
+        *,
+        cap: int | None = None,
+        redelivered: int = 16,
+        isolated: bool = False,
+        heard: bool = False,
+        lost: bool = False,
     ) -> list[Hand]:
         token = self._token()
-        request = Claim(token=token, n=n, cap=cap, suspects=suspects)
+        request = Claim(token=token, n=n, cap=cap, redelivered=redelivered, isolated=isolated, heard=heard)
         turn = self._call(lane, [], request)
         # What the same step released can be lent in it.
         self.world.sweep(lane)
         self._adopt()
-        expected = self.world.claim(lane, token, n, cap=cap, suspects=suspects)
+        needs_isolation = self.world.needs_isolation(lane)
+        expected = self.world.claim(lane, token, n, cap=cap, redelivered=redelivered, isolated=isolated)
+        assert not turn.isolated or needs_isolation, f"{lane}: nothing that is due needs isolation"
         lent = self._check_lent(lane, turn.lent, expected)
         if lost and lent:
             again = self._call(lane, [], request)
@@ -220,7 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A worker stops for longer than its lease; another takes its work up, and then the first one goes on."""
         hand = data.draw(st.sampled_from(self.hands))
         self._pass(31 * _SECOND)
-        self._claim(hand.lane, 1, suspects=True)
+        self._claim(hand.lane, 1, isolated=self._asks_isolated(hand.lane, data))
         if hand.lane == DELIVERY_LANE:
             self._read([hand], data, lost=False, then_claim=False)
         else:
@@ -269,7 +292,7 @@ class LedgerMachine(RuleBasedStateMachine):
         turn = self._call(DELIVERY_LANE, plans, claim)
         assert turn.settled == expected
         if claim:
-            lent = self.world.claim(DELIVERY_LANE, claim.token, 1, cap=None, suspects=False)
+            lent = self.world.claim(DELIVERY_LANE, claim.token, 1)
             self.hands += self._check_lent(DELIVERY_LANE, turn.lent, lent)
             self.claims[claim.token] = (DELIVERY_LANE, bool(lent))
         if lost:
@@ -316,8 +339,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def work_some(self, data: st.DataObject, n: int, works: bool) -> None:
         """What a worker mostly does: claim, perform, settle."""
         lane = data.draw(st.sampled_from(self._busy_with_jobs()), label="lane")
-        suspects = any(member.lapses for _, member in self.world.members(lane)) and data.draw(st.booleans())
-        if hands := self._claim(lane, n, suspects=suspects):
+        if hands := self._claim(lane, n, isolated=self._asks_isolated(lane, data)):
             for hand in hands:
                 self._perform(hand, works=works)
             self._settle(lane, hands, [self._outcome(hand, data) for hand in hands], lost=False, claim=0)
@@ -367,7 +389,7 @@ class LedgerMachine(RuleBasedStateMachine):
         # What was released by settling can be lent in the same step.
         self._adopt()
         if request:
-            lent = self.world.claim(lane, request.token, claim, cap=None, suspects=False)
+            lent = self.world.claim(lane, request.token, claim)
             self.hands += self._check_lent(lane, turn.lent, lent)
             self.claims[request.token] = (lane, bool(lent))
         if lost:
@@ -421,16 +443,29 @@ class LedgerMachine(RuleBasedStateMachine):
     # --- operators
 
     @precondition(lambda self: self._busy())
-    @rule(data=st.data(), how=st.sampled_from(("pause", "resume", "put off")))
-    def hold_up(self, data: st.DataObject, how: str) -> None:
+    @rule(data=st.data(), how=st.sampled_from(("pause", "resume")))
+    def pause_or_resume(self, data: st.DataObject, how: str) -> None:
         lane = data.draw(st.sampled_from(self._busy()), label="lane")
         if how == "resume":
             self._resume(lane)
-        elif how == "pause" or lane == DELIVERY_LANE:
+        else:
             assert self.ledger.operate("pause", lane=lane, reason="tea")[0]
             self.world.paused.add(lane)
-        else:
-            self._put_off(lane, 40)
+
+    @precondition(lambda self: self._live(jobs=True))
+    @rule(data=st.data(), seconds=st.sampled_from((5, 40)))
+    def hold(self, data: st.DataObject, seconds: int) -> None:
+        """The vendor refuses a call for everybody: its job is released, and its lane is held."""
+        hand = data.draw(st.sampled_from(self._live(jobs=True)))
+        outcome = Outcome(
+            job=hand.member,
+            token=hand.token,
+            verdict="back",
+            hold=Hold(seconds=seconds, cause="vendor", reason="429"),
+        )
+        if self._valid(hand):
+            self.world.hold(hand.lane, seconds * _SECOND)
+        self._settle(hand.lane, [hand], [outcome], lost=False, claim=0)
 
     @precondition(lambda self: self.world.paused)
     @rule()
@@ -442,10 +477,6 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.operate("resume", lane=lane)[0]
         self.world.paused.discard(lane)
         self.world.wake_at.pop(lane, None)
-
-    def _put_off(self, lane: str, seconds: int) -> None:
-        self.ledger.jobs(lane, put_off=(seconds, "429"))
-        self.world.wake_at[lane] = max(self.world.wake_at.get(lane, 0), self.world.now + seconds * _SECOND)
 
     @precondition(lambda self: self.world.jobs)
     @rule(data=st.data(), verb=st.sampled_from(("retry", "drop", "resolve")))
@@ -535,8 +566,8 @@ class LedgerMachine(RuleBasedStateMachine):
             due = [m for _, m in self.world.members(lane) if (m.ends if m.due is None else m.due) <= self.world.now]
             assert not due or lane in rung, f"{lane} has work and nobody rings for it"
         for lane in rung:
-            for suspects in (False, True):
-                while hands := self._claim(lane, 5, suspects=suspects):
+            for isolated in (False, True):
+                while hands := self._claim(lane, 5, isolated=isolated, heard=True):
                     self._succeed(lane, hands)
                     self._check()
 

@@ -87,7 +87,7 @@ class TestRetention:
         story.event(1, PlannedJob(action="a"))
         story.operate("replay", delivery=delivery_id(1), again=1)
         for round_ in range(5):
-            assert story.ledger.deliveries(SOURCE, claim=Claim(token=f"{round_}", n=1, suspects=round_ > 0)).lent
+            assert story.ledger.deliveries(SOURCE, claim=Claim(token=f"{round_}", n=1, isolated=round_ > 1)).lent
             story.clock.pass_(31)
         story.ledger.deliveries(SOURCE, claim=Claim(token="last", n=1))
         story.recount()

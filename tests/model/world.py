@@ -19,6 +19,8 @@ LEASE = 30_000
 KEEP = 7 * 86_400_000
 KEEP_DEAD = 30 * 86_400_000
 ENDED = 5
+#: The most members that have lost their lease twice and are claimed at once.
+TOGETHER = 16
 
 SETTLED = frozenset({"done", "skipped", "superseded", "dead", "uncertain"})
 BAD = frozenset({"dead", "uncertain"})
@@ -154,8 +156,18 @@ class World:
             elif isinstance(member, Delivery):
                 self.settle_delivery(member, "quarantined")
 
-    def claim(self, lane: str, token: str, n: int, *, cap: int | None, suspects: bool) -> list[str]:
-        """Lend what is due; returns the names in the order in which they are lent."""
+    def hold(self, lane: str, ms: int) -> None:
+        """Hold a lane; of two holds the later one stays."""
+        self.wake_at[lane] = max(self.wake_at.get(lane, 0), self.now + ms)
+
+    def needs_isolation(self, lane: str) -> bool:
+        """Whether a due member has lost its lease twice or more."""
+        return any(m.due is not None and m.due <= self.now and m.lapses > 1 for _, m in self.members(lane))
+
+    def claim(
+        self, lane: str, token: str, n: int, *, cap: int | None = None, redelivered: int = 16, isolated: bool = False
+    ) -> list[str]:
+        """Hand out what is due; returns the names in the order in which they are claimed."""
         self.sweep(lane)
         members = dict(self.members(lane))
         if lane in self.paused or self.wake_at.get(lane, 0) > self.now:
@@ -163,19 +175,25 @@ class World:
         self.wake_at.pop(lane, None)
         held = sum(m.token is not None for m in members.values())
         room = n if cap is None else cap - held
-        n = max(0, min(n, room))
-        n = min(n, 1) if suspects else n
+        n = max(0, min(n, room, TOGETHER if isolated else n))
         due = sorted((m.due, name) for name, m in members.items() if m.due is not None and m.due <= self.now)
-        # A suspect waits for its turn in the lane, too: it is looked for among the first only.
-        seen = due[: n + 1 + sum(m.lapses > 0 for m in members.values())]
-        lent = [name for _, name in seen if (members[name].lapses > 0) == suspects][:n]
-        if cap is not None and not suspects:
-            # Suspects come one by one: of the places, up to a half is left to those that are due.
-            waiting = sum(members[name].lapses > 0 for _, name in seen)
-            lent = lent[: max(0, room - min(waiting, max(1, cap // 2)))]
-        for name in lent:
+        # A member that was redelivered waits for its turn in the lane, too: it is looked for among the first only.
+        seen = [name for _, name in due[: n + 1 + sum(m.lapses > 0 for m in members.values())]]
+        if isolated:
+            twice = [name for name in seen if members[name].lapses == 2]
+            suspect = next((name for name in seen if members[name].lapses > 1), None)
+            claimed = [suspect] if suspect and members[suspect].lapses > 2 else twice
+        else:
+            once = [name for name in seen if members[name].lapses == 1][:redelivered]
+            claimed = [name for name in seen if members[name].lapses == 0 or name in once]
+        claimed = claimed[:n]
+        if cap is not None and not isolated:
+            # Of the places, up to a half is left to what needs isolation and is due.
+            waiting = sum(members[name].lapses > 1 for name in seen)
+            claimed = claimed[: max(0, room - min(waiting, max(1, cap // 2)))]
+        for name in claimed:
             members[name].lend(token, self.now)
-        return lent
+        return claimed
 
     def held_under(self, lane: str, token: str) -> set[str]:
         return {name for name, member in self.members(lane) if member.token == token}
