@@ -13,7 +13,7 @@ from tiercast.ledger.model import HeldJob, PlannedJob
 #: How many random stories are told.
 _STORIES = 1000
 
-#: Ended leases of a story before its end, which may be another; one more than that, and a job counts as poison.
+#: Expired leases of a story before its end, which may be another; one more than that, and a job counts as poison.
 _LOSSES = 3
 
 
@@ -50,7 +50,7 @@ class Story:
                 self.performed[held.event_id] += 1
                 settle(self.ledger, held, "done")
             self.held.clear()
-        assert claim(self.ledger) == claim(self.ledger, suspects=True) == []
+        assert claim(self.ledger) == claim(self.ledger, isolated=True) == []
 
     def arrive(self, event: str, *, created: int) -> None:
         group = PlannedJob(action="mail", order=f"customer{self.number}")
@@ -63,7 +63,7 @@ class Story:
             self.arrive(self.joined, created=10)
 
     def claim(self) -> None:
-        self.held += claim(self.ledger, suspects=self.random.random() < 0.5)
+        self.held += claim(self.ledger, isolated=self.random.random() < 0.5)
 
     def end(self) -> None:
         """A job is performed, and that ends somehow: well, badly, or with nobody hearing of it."""

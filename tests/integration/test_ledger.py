@@ -10,7 +10,7 @@ import redis
 from tests.conftest import Clock
 from tiercast.errors import LedgerFull, LedgerUnavailable
 from tiercast.ledger import Digests, Ledger, new_token
-from tiercast.ledger.model import Claim, DeliveryState, HeldJob, Outcome, Plan, PlannedJob
+from tiercast.ledger.model import Claim, DeliveryState, HeldJob, Hold, Outcome, Plan, PlannedJob
 from tiercast.ledger.operating import Operator
 from tiercast.ledger.reading import Filter, Reader
 
@@ -168,24 +168,22 @@ class TestClaiming:
         assert [held.id for held in first] == [held.id for held in again] == [delivery_id(1), delivery_id(2)]
         assert [held.id for held in other] == [delivery_id(3)]
 
-    def test_an_ended_lease_returns_the_member_at_its_place_and_alone(self, timed: Ledger, clock: Clock) -> None:
+    def test_an_expired_lease_returns_the_member_at_its_place(self, timed: Ledger, clock: Clock) -> None:
         record(timed, 1)
         timed.deliveries(SOURCE, claim=Claim(token="a", n=1))
         clock.pass_(31)
         record(timed, 2)
 
-        ordinary = timed.deliveries(SOURCE, claim=Claim(token="b", n=5))
-        alone = timed.deliveries(SOURCE, claim=Claim(token="c", n=5, suspects=True))
+        turn = timed.deliveries(SOURCE, claim=Claim(token="b", n=5))
 
-        assert [held.id for held in ordinary.lent] == [delivery_id(2)]
-        assert ordinary.suspect
-        assert [(held.id, held.lapses) for held in alone.lent] == [(delivery_id(1), 1)]
+        assert [(held.id, held.lapses) for held in turn.lent] == [(delivery_id(1), 1), (delivery_id(2), 0)]
+        assert not turn.isolated
 
     def test_settling_under_an_old_token_changes_nothing(self, timed: Ledger, clock: Clock) -> None:
         record(timed, 1)
         timed.deliveries(SOURCE, claim=Claim(token="a", n=1))
         clock.pass_(31)
-        timed.deliveries(SOURCE, claim=Claim(token="b", n=1, suspects=True))
+        timed.deliveries(SOURCE, claim=Claim(token="b", n=1))
 
         late = Plan(delivery=delivery_id(1), token="a", state=DeliveryState.IGNORED)
         assert timed.deliveries(SOURCE, [late]).settled == []
@@ -193,12 +191,12 @@ class TestClaiming:
         assert timed.deliveries(SOURCE, [now]).settled == [(delivery_id(1), "ignored", "")]
         assert timed.deliveries(SOURCE, [now]).settled == []
 
-    def test_five_ended_leases_quarantine_a_delivery(self, timed: Ledger, clock: Clock, client: redis.Redis) -> None:
+    def test_five_expired_leases_quarantine_a_delivery(self, timed: Ledger, clock: Clock, client: redis.Redis) -> None:
         record(timed, 1)
         for round_ in range(5):
-            assert timed.deliveries(SOURCE, claim=Claim(token=f"{round_}", n=1, suspects=round_ > 0)).lent
+            assert timed.deliveries(SOURCE, claim=Claim(token=f"{round_}", n=1, isolated=round_ > 1)).lent
             clock.pass_(31)
-        assert timed.deliveries(SOURCE, claim=Claim(token="last", n=1, suspects=True)).lent == []
+        assert timed.deliveries(SOURCE, claim=Claim(token="last", n=1, isolated=True)).lent == []
         assert client.hget(f"t:d:{delivery_id(1)}", "s") == b"quarantined"
         assert client.hlen("t:lapsed:deliveries/voucherify") == 0
 
@@ -216,24 +214,28 @@ class TestClaiming:
         clock.pass_(20)
         assert timed.renew("deliveries/voucherify", [(delivery_id(1), "a")]) == [True]
         clock.pass_(20)
-        assert timed.deliveries(SOURCE, claim=Claim(token="b", n=1, suspects=True)).lent == []
+        assert timed.deliveries(SOURCE, claim=Claim(token="b", n=1)).lent == []
         clock.pass_(20)
         assert timed.renew("deliveries/voucherify", [(delivery_id(1), "a")]) == [False]
 
-    def test_a_backlog_leaves_places_of_a_full_lane_to_what_lost_its_lease(self, timed: Ledger, clock: Clock) -> None:
-        # Given a lane of four places, whose four members lost their leases, and a backlog behind them
+    def test_a_backlog_leaves_places_of_a_full_lane_to_what_needs_isolation(self, timed: Ledger, clock: Clock) -> None:
+        # Given a lane of four places, whose four members lost their leases twice, and a backlog behind them
         record(timed, 1, 2, 3, 4)
-        assert len(timed.deliveries(SOURCE, claim=Claim(token="a", n=9, cap=4)).lent) == 4
+        for round_ in range(2):
+            assert len(timed.deliveries(SOURCE, claim=Claim(token=f"a{round_}", n=9, cap=4)).lent) == 4
+            clock.pass_(31)
         record(timed, 5, 6, 7, 8)
-        clock.pass_(31)
 
         # When all that can be taken of the backlog is taken
-        fresh = timed.deliveries(SOURCE, claim=Claim(token="b", n=9, cap=4)).lent
-        alone = [timed.deliveries(SOURCE, claim=Claim(token=f"c{n}", n=1, cap=4, suspects=True)).lent for n in range(4)]
+        fresh = timed.deliveries(SOURCE, claim=Claim(token="b", n=9, cap=4))
+        isolated = [
+            timed.deliveries(SOURCE, claim=Claim(token=f"c{n}", n=1, cap=4, isolated=True)).lent for n in range(4)
+        ]
 
         # Then half of the places are left
-        assert [held.id for held in fresh] == [delivery_id(5), delivery_id(6)]
-        assert [[held.id for held in lent] for lent in alone] == [[delivery_id(1)], [delivery_id(2)], [], []]
+        assert [held.id for held in fresh.lent] == [delivery_id(5), delivery_id(6)]
+        assert fresh.isolated
+        assert [[held.id for held in lent] for lent in isolated] == [[delivery_id(1)], [delivery_id(2)], [], []]
 
         # And a lane of one place is left to the one that waits
         assert timed.deliveries(SOURCE, claim=Claim(token="d", n=9, cap=1)).lent == []
@@ -252,21 +254,27 @@ class TestClaiming:
         clock.pass_(31)
         assert timed.due(["jobs/mail"]).bells == ["jobs/mail"]
 
-    def test_a_lease_that_nobody_renews_shows_before_it_ends(self, timed: Ledger, clock: Clock) -> None:
+    def test_the_timer_learns_which_lanes_need_an_isolated_process(self, timed: Ledger, clock: Clock) -> None:
         process(timed, "e1", PlannedJob(action="mail"), number=1)
-        (held,) = claim(timed)
-        clock.pass_(timed.lease - timed.soon - 1)
-        assert timed.due(["jobs/mail"]).lapsing == []
-        clock.pass_(1)
-        assert timed.due(["deliveries/voucherify", "jobs/mail"]).lapsing == ["jobs/mail"]
-        timed.renew("jobs/mail", [(held.key, held.token)])
-        assert timed.due(["jobs/mail"]).lapsing == []
+        for losses in range(2):
+            assert timed.due(["jobs/mail"]).isolated == []
+            assert [job.lapses for job in claim(timed)] == [losses]
+            clock.pass_(31)
+        assert claim(timed) == []
+        due = timed.due(["deliveries/voucherify", "jobs/mail"])
+        assert (due.isolated, due.now_ms) == (["jobs/mail"], clock.now)
+        (held,) = claim(timed, isolated=True)
+        assert timed.due(["jobs/mail"]).isolated == []
+        settle(timed, held, "later", wait=10)
+        assert timed.due(["jobs/mail"]).isolated == []
+        clock.pass_(10)
+        assert timed.due(["jobs/mail"]).isolated == ["jobs/mail"]
 
-    def test_only_who_was_rung_for_in_vain_counts_as_waiting(self, timed: Ledger, clock: Clock) -> None:
+    def test_only_a_lane_that_was_rung_for_in_vain_counts_as_waiting(self, timed: Ledger, clock: Clock) -> None:
         # Given a lane that was at its cap for so long that what waits there has been due for a minute
         for number in (1, 2):
             process(timed, f"e{number}", PlannedJob(action="mail"), number=number)
-        assert len(claim(timed, n=1, cap=1)) == 1
+        assert len(claim(timed, n=1, cap=1, heard=True)) == 1
         clock.pass_(31)
 
         # When its place is free, then the bell that is rung now may yet be heard
@@ -287,7 +295,7 @@ class TestClaiming:
 
         # and once somebody came, a lost bell is rung for within a second again
         record(timed, 2)
-        timed.deliveries(SOURCE, claim=Claim(token="a", n=1))
+        timed.deliveries(SOURCE, claim=Claim(token="a", n=1, heard=True))
         clock.pass_(1)
         assert timed.due(["deliveries/voucherify"]).bells == ["deliveries/voucherify"]
 
@@ -382,12 +390,12 @@ class TestSettling:
         ]
         assert (job.state, job.attempts, job.text) == ("done", 2, "sent")
 
-    def test_five_ended_leases_end_a_job_as_dead(self, timed: Ledger, clock: Clock) -> None:
+    def test_five_expired_leases_end_a_job_as_dead(self, timed: Ledger, clock: Clock) -> None:
         process(timed, "e1", PlannedJob(action="mail"), number=1)
         for round_ in range(5):
-            assert claim(timed, suspects=round_ > 0)
+            assert claim(timed, isolated=round_ > 1)
             clock.pass_(31)
-        assert claim(timed, suspects=True) == []
+        assert claim(timed, isolated=True) == []
         assert state_of(timed, "e1") == "dead"
 
     def test_what_is_settled_leaves_after_its_retention_and_dead_later(self, timed: Ledger, clock: Clock) -> None:
@@ -411,19 +419,6 @@ class TestSettling:
         assert timed.trim()[0] == 0
         assert len(claim(timed, lane="jobs/crm")) == 1
 
-    def test_putting_off_a_lane_holds_everyone(self, timed: Ledger, clock: Clock) -> None:
-        process(timed, "e1", PlannedJob(action="mail"), number=1)
-        process(timed, "e2", PlannedJob(action="mail"), number=2)
-        (first,) = claim(timed, n=1)
-        back = Outcome(job=first.key, token=first.token, verdict="back")
-        timed.jobs("jobs/mail", [back], put_off=(60, "401: token refused"))
-
-        assert claim(timed) == []
-        lane = {lane.name: lane for lane in Reader(timed, _DIGESTS).lanes()}["jobs/mail"]
-        assert (lane.owed, lane.held) == (2, 0)
-        clock.pass_(60)
-        assert len(claim(timed)) == 2
-
 
 class TestOddText:
     """No text or number of one member has the whole request refused."""
@@ -445,8 +440,12 @@ class TestOddText:
         assert (job.state, job.text) == ("dead", self.WHOLE)
 
     def test_in_a_hold_a_plan_and_an_operators_verb(self, ledger: Ledger) -> None:
-        ledger.jobs("jobs/mail", put_off=(60.0, self.ODD))
-        assert Reader(ledger, _DIGESTS).lanes() == []
+        process(ledger, "e0", PlannedJob(action="mail"), number=0)
+        (held,) = claim(ledger)
+        wish = Hold(seconds=60, cause="vendor", reason=self.ODD)
+        ledger.jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="back", hold=wish)])
+        (lane,) = [lane for lane in Reader(ledger, _DIGESTS).lanes() if lane.name == "jobs/mail"]
+        assert lane.reason == self.WHOLE
         process(ledger, self.ODD, PlannedJob(action="mail", skipped=self.ODD), number=1)
         (job,) = Reader(ledger, _DIGESTS).jobs(Filter(state="skipped"))
         assert (job.event_id, job.text) == (self.WHOLE, self.WHOLE)

@@ -1,6 +1,8 @@
 -- Claiming: return ended leases to the lane, then lend out what is due.
 -- Touches due:, held:, lease:, lapsed:, claim:, limit:, rate:, lane:; through `lapse` what the lane's kind needs.
 
+local TOGETHER = 16  -- members whose lease has expired twice that one isolated claim takes
+
 -- What an ended lease means for its member; set by the script: true keeps it owed, false buried it.
 local lapse
 
@@ -104,6 +106,7 @@ local function allowance(lane, claim)
   end
   local n, room = claim.n, claim.cap and claim.cap - call('ZCARD', P .. 'held:' .. lane) or claim.n
   if f[4] then n = math.min(n, 1) end
+  if claim.isolated then n = math.min(n, TOGETHER) end
   return math.max(0, math.min(n, room)), room, tonumber(f[4])
 end
 
@@ -183,9 +186,9 @@ local function lend(lane, claim)
 end
 
 -- What a claim says of the lane's bell. One that a bell brought has heard it. One that leaves work behind calls for
--- help, now and then. While a drain is about to come back (claim.back: in so many ms), new work needs no bell; once a
--- claim has found nothing, it does.
-local function mind_bell(lane, claim, taken, more)
+-- help, now and then. While a drain is about to come back (within claim.back ms), new work needs no bell; once a claim
+-- has found nothing, it does. What needs isolation needs no bell: no ordinary claim takes it, and each would ring anew.
+local function mind_bell(lane, claim, taken, more, isolated)
   local lane_key = P .. 'lane:' .. lane
   if claim.heard then call('HDEL', lane_key, 'bell') end
   if claim.isolated then return end
@@ -195,7 +198,10 @@ local function mind_bell(lane, claim, taken, more)
   else
     call('HDEL', lane_key, 'drained')
   end
-  if not more and claim.n > 0 and taken == 0 then return ring_if_due(lane) end
+  if not more and claim.n > 0 and taken == 0 then
+    if isolated == 0 then ring_if_due(lane) end
+    return
+  end
   if not (more or claim.n == 0) then return end
   if not call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', NOW, 'LIMIT', 0, 1)[1] then return end
   local state = lane_state(lane)
@@ -209,6 +215,6 @@ local function take(lane, claim)
   end_leases(lane)
   flush_owed()
   local members, delays, more, isolated = lend(lane, claim)
-  mind_bell(lane, claim, #members, more)
+  mind_bell(lane, claim, #members, more, isolated)
   return members, delays, more and 1 or 0, isolated > 0 and 1 or 0
 end

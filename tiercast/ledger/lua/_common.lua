@@ -131,15 +131,22 @@ local function ring_woken()
   return bells
 end
 
--- End a lane's hold. Its length is added up in `hold_total`: time on hold does not count against its jobs.
+-- Ms of a lane's present hold or pause that have passed; 0 where there is none.
+local function held_for(wake_at, hold_from, paused)
+  if not hold_from then return 0 end
+  local ends = paused and T or math.min(T, tonumber(wake_at or 0))
+  return math.max(0, ends - tonumber(hold_from))
+end
+
+-- End a lane's hold. Its length is added up in `hold_total`: time on hold does not count against its jobs. A pause goes
+-- on, and its time is counted from here.
 local function end_hold(lane)
   local lane_key = P .. 'lane:' .. lane
-  local f = call('HMGET', lane_key, 'wake_at', 'hold_from')
-  if f[1] and f[2] then
-    local length = math.min(T, tonumber(f[1])) - tonumber(f[2])
-    if length > 0 then call('HINCRBY', lane_key, 'hold_total', int(length)) end
-  end
+  local f = call('HMGET', lane_key, 'wake_at', 'hold_from', 'paused')
+  local length = held_for(f[1], f[2], f[3])
+  if length > 0 then call('HINCRBY', lane_key, 'hold_total', int(length)) end
   call('HDEL', lane_key, 'wake_at', 'cause', 'reason', 'hold_from')
+  if f[3] then call('HSET', lane_key, 'hold_from', NOW) end
 end
 
 -- Hold a lane until a time (ms), with the cause's code and the reason; of two holds the later one stays.
@@ -148,7 +155,7 @@ local function hold(lane, at, cause, reason)
   local f = call('HMGET', lane_key, 'wake_at', 'hold_from')
   if f[1] and tonumber(f[1]) <= T then
     end_hold(lane)
-    f = {}
+    f = call('HMGET', lane_key, 'wake_at', 'hold_from')
   end
   if at <= tonumber(f[1] or 0) then return end
   call('HSET', lane_key, 'wake_at', int(at), 'cause', cause, 'reason', reason, 'hold_from', f[2] or NOW)

@@ -26,11 +26,12 @@ KEEP, KEEP_DEAD = request.keep, request.keep_dead
 local health = nil
 
 -- What is on record of the lane's vendor: probe (number of the next probe during an outage), seen (up to three jobs
--- that have met one), total (ms that the lane has been on hold), read once.
+-- that have met one), total (ms that the lane has been on hold, the present hold included), read once.
 local function vendor_health()
   if not health then
-    local f = call('HMGET', lane_key, 'probe', 'outage', 'hold_total')
-    health = { probe = tonumber(f[1]), seen = {}, count = 0, total = tonumber(f[3] or 0) }
+    local f = call('HMGET', lane_key, 'probe', 'outage', 'hold_total', 'wake_at', 'hold_from', 'paused')
+    local total = tonumber(f[3] or 0) + held_for(f[4], f[5], f[6])
+    health = { probe = tonumber(f[1]), seen = {}, count = 0, total = total }
     for job in string.gmatch(f[2] or '', '[^\n]+') do
       health.seen[job], health.count = true, health.count + 1
     end
@@ -64,7 +65,7 @@ local function note_outage(job, reason)
   known.probe = 0
   call('HSET', lane_key, 'outage_reason', reason or 'the vendor cannot be reached')
   hold_for_probe(lane, 0)
-  return false
+  return true
 end
 
 -- Count the jobs that the vendor has answered by the second: what it bears, should it refuse more.

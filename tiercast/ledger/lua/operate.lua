@@ -37,10 +37,17 @@ local function pull_out_and_advance(job, state, reason)
   return { 'ok', state }
 end
 
+-- Give the job a new set of attempts, and as long to succeed as if it had never failed.
+local function renew_attempts(job)
+  local key = P .. 'j:' .. job
+  call('HSET', key, 'b', call('HGET', key, 'n') or 0)
+  call('HDEL', key, 'ff', 'fh')
+end
+
 -- Whether an effect is possible stays on record: a kind that is not repeatable is asked to confirm.
 local function start_over(job)
   local key = P .. 'j:' .. job
-  call('HSET', key, 'b', call('HGET', key, 'n') or 0)
+  renew_attempts(job)
   forget_lapses(lane_of(job), job)
   local order, once = pull_out(job)
   enter(job)
@@ -68,7 +75,7 @@ local function stand_again(job, order, once)
   end
   local bar = barred_by(order, job)
   if bar then return { 'no', 'a newer job may have had its effect: decide that one first: ' .. bar } end
-  call('HSET', P .. 'j:' .. job, 'b', call('HGET', P .. 'j:' .. job, 'n') or 0)
+  renew_attempts(job)
   forget_lapses(lane_of(job), job)
   rejoin(order, job, created, arrival)
   stand(job, order, once)
@@ -84,15 +91,20 @@ end
 local verbs = {}
 
 function verbs.pause()
+  local lane_key = P .. 'lane:' .. request.lane
+  local wake_at = tonumber(call('HGET', lane_key, 'wake_at') or 0)
   call('SADD', P .. 'lanes', request.lane)
-  call('HSET', P .. 'lane:' .. request.lane, 'paused', request.reason, 'paused_by', request.by or '', 'paused_at', NOW)
+  -- A hold that is over and that no claim has ended yet is no part of the pause.
+  if wake_at > 0 and wake_at <= T then end_hold(request.lane) end
+  call('HSET', lane_key, 'paused', request.reason, 'paused_by', request.by or '', 'paused_at', NOW)
+  call('HSETNX', lane_key, 'hold_from', NOW)
   return { 'ok', 'paused' }
 end
 
 function verbs.resume()
   end_hold(request.lane)
-  call('HDEL', P .. 'lane:' .. request.lane, 'paused', 'paused_by', 'paused_at', 'probe', 'outage', 'outage_reason',
-    'bell', 'drained')
+  call('HDEL', P .. 'lane:' .. request.lane, 'paused', 'paused_by', 'paused_at', 'hold_from', 'probe', 'outage',
+    'outage_reason', 'bell', 'drained')
   ring_if_due(request.lane)
   return { 'ok', 'resumed' }
 end
