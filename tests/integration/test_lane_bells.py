@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests.conftest import Clock
-from tests.integration.test_ledger import SOURCE, claim, delivery_id, process, record, settle
+from tests.integration.test_ledger import SOURCE, claim, delivery_id, process, record
 from tiercast.ledger import Ledger, new_token
 from tiercast.ledger.model import Claim, DeliveryState, HeldDelivery, HeldJob, Outcome, Plan, PlannedJob, Turn
 from tiercast.ledger.operating import Operator
@@ -26,11 +26,6 @@ def jobs(ledger: Ledger, *numbers: int) -> None:
 
 def ask(ledger: Ledger, n: int = 10, **more: object) -> Turn[HeldJob]:
     return ledger.jobs(MAIL, claim=Claim(token=new_token(), n=n, **more))  # type: ignore[arg-type]
-
-
-def hear(ledger: Ledger) -> None:
-    """A drain hears the lane's bell, and ends without a claim that could take anything."""
-    settle(ledger, ask(ledger, n=1, heard=True).lent[0], "done")
 
 
 class Office:

@@ -30,7 +30,8 @@ _COLUMNS = (
     Column(title="DUE", right=True),
     Column(title="HELD", right=True),
     Column(title="OLDEST", right=True),
-    Column(title="SUSPECTS", right=True),
+    Column(title="REDELIVERED", right=True),
+    Column(title="ISOLATED", right=True),
     Column(title="STATE", shrink="end", least=12),
 )
 
@@ -57,11 +58,13 @@ def list_(context: Context, as_json: bool) -> None:
     """List the lanes with what they owe.
 
     \b
-      owed     waiting and being worked on, now or later
-      due      could start now
-      held     being worked on
-      oldest   how long the first of those due has been due
-      suspects members whose worker was lost; they are tried alone
+      owed         waiting and being worked on, now or later
+      due          could start now
+      held         being worked on
+      oldest       how long the first of those due has been due
+      redelivered  of those owed, the ones whose worker was lost once
+      isolated     of those owed, the ones whose worker was lost more often;
+                   they are worked on in a process of their own
 
     \b
     Example:
@@ -188,7 +191,8 @@ def as_dict(lane: LaneInfo) -> dict[str, Any]:
         "oldest_due_seconds": lane.oldest_due_seconds,
         "paused": lane.paused,
         "reason": lane.reason,
-        "suspects": lane.suspects,
+        "redelivered": lane.redelivered,
+        "isolated": lane.isolated,
         "paused_by": lane.paused_by,
         "paused_at": iso(lane.paused_ms),
         "hold_until": iso(lane.hold_until_ms),
@@ -207,4 +211,4 @@ def stands_still(lane: LaneInfo) -> str | None:
 
 def _row(lane: LaneInfo) -> tuple[object, ...]:
     oldest = None if lane.oldest_due_seconds is None else span(lane.oldest_due_seconds)
-    return (lane.name, lane.owed, lane.due, lane.held, oldest, lane.suspects, stands_still(lane))
+    return (lane.name, lane.owed, lane.due, lane.held, oldest, lane.redelivered, lane.isolated, stands_still(lane))

@@ -228,7 +228,9 @@ class LaneInfo:
     """A lane as an operator sees it; counts are members, the age is seconds, times are milliseconds since 1970.
 
     `reason` says why nothing starts: of a pause (`paused_by` and `paused_ms` say who and when), or of a hold that ends
-    by itself at `hold_until_ms`. `cause` is its code, where the ledger has one. `cap` is the most held at once.
+    by itself at `hold_until_ms`. `cause` is its code: `paused`, `credential`, `setting`, `outage`, `vendor` or `rate`.
+    `cap` is the most held at once. `redelivered` counts members whose lease has expired once, `isolated` those whose
+    lease has expired more often.
     """
 
     name: str
@@ -238,7 +240,8 @@ class LaneInfo:
     oldest_due_seconds: float | None
     paused: bool
     reason: str | None
-    suspects: int = 0
+    redelivered: int = 0
+    isolated: int = 0
     paused_by: str | None = None
     paused_ms: int | None = None
     hold_until_ms: int | None = None

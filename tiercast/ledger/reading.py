@@ -129,7 +129,7 @@ class Reader:
         pipe.zcard(held)
         pipe.zrange(due, 0, 0, withscores=True)
         pipe.hmget(self._key(f"lane:{name}"), *_OF_LANE)
-        pipe.hlen(self._key(f"lapsed:{name}"))
+        pipe.hvals(self._key(f"lapsed:{name}"))
 
     # --- deliveries
 
@@ -617,7 +617,7 @@ _OF_LANE = ("wake_at", "reason", "cause", "paused", "paused_by", "paused_at", "c
 
 def _lane(name: str, now: int, answers: list[Any]) -> LaneInfo:
     """What the answers to `Reader._ask_about` say: the only place that reads a lane's record for an operator."""
-    waiting, due_now, lent, head, values, lapsed = answers
+    waiting, due_now, lent, head, values, expiries = answers
     f: Mapping[str, str] = {
         field: value.decode() for field, value in zip(_OF_LANE, values, strict=True) if value is not None
     }
@@ -631,7 +631,8 @@ def _lane(name: str, now: int, answers: list[Any]) -> LaneInfo:
         oldest_due_seconds=round((now - head[0][1]) / 1000, 3) if due_now else None,
         paused=paused,
         reason=f["paused"] if paused else f.get("reason") if on_hold else None,
-        suspects=lapsed,
+        redelivered=sum(int(count) == 1 for count in expiries),
+        isolated=sum(int(count) > 1 for count in expiries),
         paused_by=f.get("paused_by") or None,
         paused_ms=int(f["paused_at"]) if "paused_at" in f else None,
         hold_until_ms=int(f["wake_at"]) if on_hold else None,

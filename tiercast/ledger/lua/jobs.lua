@@ -46,6 +46,8 @@ local function note_answer()
   if known.probe then
     if call('HGET', lane_key, 'cause') == 'outage' then end_hold(lane) end
     woken[lane] = true
+    -- The drain that claimed the probe was left with nothing more to claim: it may not come back.
+    call('HDEL', lane_key, 'drained')
   end
   call('HDEL', lane_key, 'probe', 'outage', 'outage_reason')
   health = nil
