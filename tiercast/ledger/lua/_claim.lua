@@ -60,29 +60,48 @@ local function reserve(limits)
   return start
 end
 
+-- How a learnt rate grows: up to a share of the rate that the vendor last refused, by a factor a second.
+local GROWTH = { { 0.9, 1.1 }, { 1.1, 1.01 }, { math.huge, 1.1 } }
+
 -- The rate that was learnt for an action or limit, in starts a second; nil where none was.
 -- A vendor that answers 429 and names no time is given a little less than what it took (jobs.lua). The rate grows again
--- from there: by a tenth a second up to nine tenths of what the vendor last refused, and then by a hundredth a second.
+-- from there while work waits for it: fast up to nine tenths of what the vendor last refused, slowly past that, and fast
+-- again, since then the vendor bears more than it did. It doubles each second as long as nothing says what was refused.
 local function learnt_rate(name)
-  local f = call('HMGET', P .. 'rate:' .. name, 'base', 'at', 'ceiling')
+  local f = call('HMGET', P .. 'rate:' .. name, 'base', 'ceiling', 'grown')
   if not f[1] then return nil end
-  local base, seconds, near = tonumber(f[1]), math.max(0, (T - tonumber(f[2])) / 1000), 0.9 * tonumber(f[3])
-  if base < near then
-    local fast = math.log(near / base) / math.log(1.1)
-    if seconds <= fast then return base * 1.1 ^ seconds end
-    base, seconds = near, seconds - fast
+  local rate, ceiling, seconds = tonumber(f[1]), tonumber(f[2]), tonumber(f[3] or 0) / 1000
+  if ceiling == 0 then return rate * 2 ^ math.min(seconds, 30) end
+  for _, part in ipairs(GROWTH) do
+    local ends, factor = part[1] * ceiling, part[2]
+    if rate < ends then
+      local needed = math.log(ends / rate) / math.log(factor)
+      if seconds <= needed then return rate * factor ^ seconds end
+      rate, seconds = ends, seconds - needed
+    end
   end
-  return base * 1.01 ^ seconds
 end
 
--- The limits that a claim's starts count against: those that are configured, and the rate that was learnt.
+-- Work waits for a learnt rate: the time since it last did so counts as growth. One that holds up nothing does not grow,
+-- or the first burst after a quiet hour would be refused.
+local function grow(name, interval)
+  local key = P .. 'rate:' .. name
+  local passed = T - tonumber(call('HGET', key, 'limited') or T)
+  local most = math.max(1000, 2 * interval / 1000)
+  if passed > 0 then call('HINCRBY', key, 'grown', int(math.min(passed, most))) end
+  if passed ~= 0 then call('HSET', key, 'limited', NOW) end
+end
+
+-- The limits that a claim's starts count against: those that are configured, and the rate that was learnt. And the
+-- latter's interval (microseconds), where there is one.
 local function limits_of(claim)
-  local limits = claim.limits or {}
+  local limits, interval = claim.limits or {}, nil
   local rate = claim.learn and learnt_rate(claim.learn)
   if rate then
-    limits[#limits + 1] = { name = 'learnt/' .. claim.learn, interval = math.ceil(1000000 * claim.per_call / rate) }
+    interval = math.ceil(1000000 * claim.per_call / rate)
+    limits[#limits + 1] = { name = 'learnt/' .. claim.learn, interval = interval }
   end
-  return #limits > 0 and limits or nil
+  return #limits > 0 and limits or nil, interval
 end
 
 -- Hold the lane while a job probes whether the vendor is back: a second, two, four ... up to a minute.
@@ -156,7 +175,8 @@ local function lend(lane, claim)
   local n, room, probe = allowance(lane, claim)
   local picked, more, isolated = pick(lane, n, claim)
   if claim.cap and not claim.isolated then leave_places(picked, room, isolated, claim.cap) end
-  local limits = #picked > 0 and limits_of(claim)
+  local limits, learnt
+  if #picked > 0 then limits, learnt = limits_of(claim) end
   local members, delays, starts, start = {}, {}, limits and {}, T_US
   local held, leases, ends, mark = {}, {}, int(T + claim.lease), claim.token .. ' '
   for i, pair in ipairs(picked) do
@@ -165,6 +185,7 @@ local function lend(lane, claim)
       start, late = reserve(limits)
       if not start then
         if i == 1 then hold(lane, math.floor((late - HORIZON / 2) / 1000), 'rate', 'rate limit') end
+        start = late
         more = false
         break
       end
@@ -174,6 +195,7 @@ local function lend(lane, claim)
     held[2 * i - 1], held[2 * i] = ends, pair[1]
     leases[2 * i - 1], leases[2 * i] = pair[1], mark .. pair[2]
   end
+  if learnt and start > T_US then grow(claim.learn, learnt) end
   if #members > 0 then
     call_many('ZREM', P .. 'due:' .. lane, members)
     call_many('ZADD', P .. 'held:' .. lane, held)

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Settle jobs of one action, then claim the next, in one step.
--- Keys: all of _common, _parking and _claim; reads b: and d: of the claimed jobs' deliveries; rate:.
--- ARGV[1]: {lane, keep, keep_dead, settle: [...], claim: {...} or absent}; an outcome is
+-- Keys: all of _common, _parking and _claim; reads b: and d: of the claimed jobs' deliveries; rate:, answered:.
+-- ARGV[1]: {lane, keep, keep_dead, learn or absent (for which limit or action a rate is learnt), settle: [...],
+--   claim: {...} or absent}; an outcome is
 --   {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
 --    m 1 effect possible | 0 known not to be, du duration ms of the attempt,
 --    y 1 the vendor answered (a job that is done says so anyway),
@@ -17,6 +18,8 @@
 local OUTAGE_JOBS = 3          -- different jobs that must meet an outage, with no success between, to hold the lane
 local RATE_CHANGE = 1000       -- ms between two reductions of a learnt rate
 local RATE_TTL = 3600000       -- ms that a learnt rate outlives the last refusal
+-- What a refusal leaves of a learnt rate at least, by whether it was known before what the vendor refuses.
+local LEAST_LEFT = { [true] = 0.7, [false] = 0.5 }
 
 local request = cjson.decode(ARGV[1])
 local lane = request.lane
@@ -70,20 +73,24 @@ local function note_outage(job, reason)
   return true
 end
 
--- Count the jobs that the vendor has answered by the second: what it bears, should it refuse more.
+-- Count the jobs that the vendor has answered by the second: what it bears, should it refuse more. All lanes that share a
+-- limit count together, since the vendor refuses what is too much of them together.
 local function count_answers(count)
-  local f = call('HMGET', lane_key, 'second', 'answered', 'before')
+  if not request.learn then return end
+  local key = P .. 'answered:' .. request.learn
+  local f = call('HMGET', key, 'second', 'count', 'before')
   local second, last = math.floor(T / 1000), tonumber(f[1] or 0)
   if last == second then
-    call('HINCRBY', lane_key, 'answered', count)
+    call('HINCRBY', key, 'count', count)
   else
-    call('HSET', lane_key, 'second', second, 'answered', count, 'before', last == second - 1 and f[2] or 0)
+    call('HSET', key, 'second', second, 'count', count, 'before', last == second - 1 and f[2] or 0)
+    call('PEXPIRE', key, 10000)
   end
 end
 
--- Jobs a second that the vendor has answered lately.
+-- Jobs a second that the vendor has answered lately: in the second before this one, or where none was, in this one.
 local function answered_rate()
-  local f = call('HMGET', lane_key, 'second', 'answered', 'before')
+  local f = call('HMGET', P .. 'answered:' .. request.learn, 'second', 'count', 'before')
   local second, last = math.floor(T / 1000), tonumber(f[1] or 0)
   if last == second - 1 then return tonumber(f[2]) end
   if last ~= second then return 0 end
@@ -92,17 +99,23 @@ local function answered_rate()
 end
 
 -- The vendor refused a call because there were too many, and named no time: learn a rate a little below what it bears.
+-- At first that is unknown: what it has answered so far may be no more than what it was asked, or answers are slower than
+-- refusals. So the first rate has no ceiling and grows fast, and the second refusal tells. From then on one refusal
+-- takes three tenths of the rate at the most.
 local function note_refusal()
   local name = request.learn
   if not name then return end
   local key = P .. 'rate:' .. name
-  local at = tonumber(call('HGET', key, 'at') or 0)
+  local f = call('HMGET', key, 'at', 'ceiling')
+  local at, known = tonumber(f[1] or 0), tonumber(f[2] or 0)
   if T - at < RATE_CHANGE and T >= at then return end
-  local rate, answered = learnt_rate(name), answered_rate()
-  local ceiling = answered > 0 and answered or (rate or 2) / 2
-  if rate then ceiling = math.min(ceiling, rate) end
-  local base = math.max(1 / 60, 0.95 * ceiling)
-  call('HSET', key, 'base', base, 'at', NOW, 'ceiling', math.max(base, ceiling))
+  local rate, answered, ceiling = learnt_rate(name), answered_rate(), 0
+  local base = math.max(1, answered)
+  if rate then
+    ceiling = math.max(LEAST_LEFT[known > 0] * rate, math.min(rate, answered))
+    base = ceiling
+  end
+  call('HSET', key, 'base', math.max(1 / 60, 0.95 * base), 'at', NOW, 'ceiling', ceiling, 'grown', 0, 'limited', NOW)
   call('PEXPIRE', key, RATE_TTL)
 end
 
