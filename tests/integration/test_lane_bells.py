@@ -253,9 +253,7 @@ class TestWhatNeedsNoBell:
         assert rung == [DELIVERIES]
 
 
-def test_a_clock_that_went_back_does_not_keep_a_lane_silent(
-    timed: Ledger, clock: Clock, client: redis.Redis
-) -> None:
+def test_a_clock_that_went_back_does_not_keep_a_lane_silent(timed: Ledger, clock: Clock, client: redis.Redis) -> None:
     record(timed, 1)
     timed.deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True, back=40))
     record(timed, 2)

@@ -98,8 +98,8 @@ class Worker:
         self.held -= len(outcomes)
         claim = Claim(token=new_token(), n=256 - self.held, learn=self.learn)
         turn = self.ledger.jobs(self.lane, outcomes, claim, learn=self.learn)
-        for job in turn.lent:
-            heapq.heappush(self.waiting, (now + round(job.delay * 1000), job.key, job.token))
+        for held in turn.lent:
+            heapq.heappush(self.waiting, (now + round(held.delay * 1000), held.key, held.token))
         self.held += len(turn.lent)
         if turn.on_hold:
             # What has not started is released, as the executor does.
@@ -128,9 +128,7 @@ class TestFound:
     @pytest.mark.parametrize(
         ("latency", "refuses_in"), [(60, 60), (300, 10), (1000, 20)], ids=["alike", "quick refusals", "slow answers"]
     )
-    def test_a_vendor_that_bears_20_a_second(
-        self, timed: Ledger, clock: Clock, latency: int, refuses_in: int
-    ) -> None:
+    def test_a_vendor_that_bears_20_a_second(self, timed: Ledger, clock: Clock, latency: int, refuses_in: int) -> None:
         owe(timed, 1400)
         worker = Worker(timed, clock, Vendor(20), latency=latency, refuses_in=refuses_in)
         run(clock, 60, worker)

@@ -163,9 +163,7 @@ class LedgerMachine(RuleBasedStateMachine):
         heard=st.booleans(),
         lost=st.booleans(),
     )
-    def claim(
-        self, data: st.DataObject, n: int, cap: int | None, redelivered: int, heard: bool, lost: bool
-    ) -> None:
+    def claim(self, data: st.DataObject, n: int, cap: int | None, redelivered: int, heard: bool, lost: bool) -> None:
         lane = data.draw(st.sampled_from(self._busy()), label="lane")
         isolated = n > 0 and self._asks_isolated(lane, data)
         self._claim(lane, n, cap=cap, redelivered=redelivered, isolated=isolated, heard=heard, lost=lost)
@@ -452,11 +450,15 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.ledger.operate("pause", lane=lane, reason="tea")[0]
             self.world.paused.add(lane)
 
-    @precondition(lambda self: self._live(jobs=True))
+    def _without_effect(self) -> list[Hand]:
+        """The jobs under way whose call, if there was one, had no effect."""
+        return [hand for hand in self._live(jobs=True) if hand.tried in (None, "failed")]
+
+    @precondition(lambda self: self._without_effect())
     @rule(data=st.data(), seconds=st.sampled_from((5, 40)))
     def hold(self, data: st.DataObject, seconds: int) -> None:
         """The vendor refuses a call for everybody: its job is released, and its lane is held."""
-        hand = data.draw(st.sampled_from(self._live(jobs=True)))
+        hand = data.draw(st.sampled_from(self._without_effect()))
         outcome = Outcome(
             job=hand.member,
             token=hand.token,

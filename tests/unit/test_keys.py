@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,3 +53,42 @@ def test_a_sent_key_tells_action_and_group() -> None:
     assert keys.parts_of_sent_key(keys.sent_key("shop:ev_8:points", "abc")) == ("points", "abc")
     assert keys.parts_of_sent_key("shop:ev_8:points") is None
     assert keys.parts_of_sent_key("points") is None
+
+
+_LUA = {
+    file.name: re.sub(r"--.*", "", file.read_text(encoding="utf-8"))
+    for file in (files("tiercast.ledger") / "lua").iterdir()
+}
+_SCRIPTS = "\n".join(_LUA.values())
+_DOCUMENTED = keys.__doc__ or ""
+
+
+def _section(name: str) -> str:
+    """What the documentation says of one key."""
+    found = re.search(rf"^    {name}(?=[:< ]).*?(?=^    \w|\Z)", _DOCUMENTED, re.MULTILINE | re.DOTALL)
+    assert found, f"{name} is not documented"
+    return found[0]
+
+
+def test_every_key_of_a_script_is_documented() -> None:
+    used = set(re.findall(r"P \.\. '([a-z_]+(?::[jd](?=:))?)", _SCRIPTS)) - {"ix"}
+    assert used >= {"lane", "due", "rate", "answered", "claim", "trim"}
+    for name in used:
+        _section(name)
+
+
+def test_every_documented_field_of_a_lane_is_used_and_every_used_one_documented() -> None:
+    documented = _section("lane")
+    commands = re.findall(
+        r"call\('H(?:SET|SETNX|GET|MGET|DEL|INCRBY|EXISTS)', (?:lane_key|P \.\. 'lane:' \.\. [\w.]+), ([^)]*)", _SCRIPTS
+    )
+    used = {field for command in commands for field in re.findall(r"'([a-z_]+)'", command)}
+    assert used >= {"wake_at", "paused", "bell", "drained", "help", "probe", "hold_total"}
+    for field in used:
+        assert re.search(rf"\b{field}\b", documented), f"{field} of a lane is not documented"
+    assert not re.search(r"\b(ticket|second|answered)\b", documented)
+
+
+@pytest.mark.parametrize("field", ["ff", "fh", "m", "mt", "n", "b", "og", "cg", "us", "ps", "u", "r", "z", "s", "d"])
+def test_the_fields_of_a_job_are_documented(field: str) -> None:
+    assert re.search(rf"\b{field}\b", _section("j"))

@@ -15,18 +15,32 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     and of a move under way by, lane and cursor (where it goes on)
     probe                   string  written to find out whether the server takes writes; expires after a minute
     lanes                   set     names of all lanes that ever held work
-    lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused (why), paused_by,
-                                    paused_at, cap (the most held),
-                                    ticket ("<when> <bells since>", last rung for or drained), help (until when no
-                                    second bell)
+    lane:<lane>             hash    of a hold: wake_at (when it ends), cause (credential, setting, vendor, outage,
+                                    rate), reason, hold_from (since when the lane is on hold or paused without a
+                                    break), hold_total (ms of all holds and pauses that have ended)
+                                    of a pause: paused (why), paused_by, paused_at
+                                    cap (the most held)
+                                    of bells: bell ("<when> <rung since one was heard>" of the one under way),
+                                    drained (until when a drain is about to claim, so new work needs no bell), help
+                                    (when a bell was last rung that brings further processes)
+                                    of an outage: outage (up to three jobs, one a line, that met one with no answer
+                                    between), outage_reason, probe (number of the next probe, while it lasts)
     due:<lane>              zset    member -> when it was first due (a retry: when it is due again)
     held:<lane>             zset    member -> when its lease ends
     lease:<lane>            hash    member -> "<token> <due>" while it is held
-    lapsed:<lane>           hash    member -> how many leases of it have ended
-    aside:<lane>            string  that a process has just been started to see to the lane's suspects; expires
+    lapsed:<lane>           hash    member -> how many leases of it have expired
+    isolation:<lane>        string  that a process works on the lane's members whose lease has expired twice or more;
+                                    it renews this, else it expires
     claim:<token>           string  members of that claim and when each may start, so that repeating it returns the
                                     same; expires
-    limit:<name>            string  when the next vendor call may start (microseconds); expires
+    limit:<name>            string  when the next vendor call may start (microseconds); expires. `learnt/<name>` is
+                                    the one of a learnt rate
+    rate:<name>             hash    the rate that was learnt for a limit or an action's lane: base (jobs a second, right
+                                    after the last refusal), at (when that was), ceiling (what the vendor refused; 0
+                                    where that is not known), grown (ms that work has waited for the rate since then),
+                                    limited (when it last did); expires an hour after the last refusal
+    answered:<name>         hash    jobs that the vendor has answered for a limit or an action's lane: second (since
+                                    1970), count (in it), before (in the second before it); expires
 
     b:<delivery>            string  the raw body, byte for byte
     d:<delivery>            hash    what became of it: s state, src source, e event id, h head of its event: "<created>
@@ -43,8 +57,10 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     else the source's own
 
     j:<job>                 hash    s state, d the delivery that carried it, n attempts, b attempts before the last
-                                    retry by an operator, m 1 when an effect is possible, mt when that was noted
-                                    last, r result or reason, z when it changed, og order group, cg once group,
+                                    retry by an operator, ff when it first failed by itself since then, fh hold_total
+                                    of its lane at that time, the hold under way included, m 1 when an effect is
+                                    possible, mt when that was noted last, r result or reason, z when it changed,
+                                    og order group, cg once group,
                                     us created (microseconds, where it has a group), and behind it what stands in
                                     for its arrival where the event's id carries a time, u 1 when order could not
                                     apply, ps 1 when its plan skipped it, a<n> attempt n:

@@ -183,7 +183,7 @@ class Ledger:
         return [bool(kept) for kept in self._run("renew", args)]
 
     def due(self, lanes: Sequence[str]) -> Due:
-        """Which of these lanes have work that may start now? Takes their tickets: the caller rings."""
+        """Which of these lanes have work that may start now? Their bells count as under way: the caller rings."""
         bells, waiting, next_ms, isolated, now = self._run("due", list(lanes))
         return Due(_texts(bells), _texts(waiting), next_ms / 1000, _texts(isolated), int(now))
 
