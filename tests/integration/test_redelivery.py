@@ -49,8 +49,6 @@ class TestOnce:
         assert Counter(job.lapses for job in turn.lent) == {0: 20, 1: most}
         in_order = sorted((f"e{number}" for number in range(40)), key=lambda event: event + ":")
         assert [job.event_id for job in turn.lent if job.lapses] == in_order[:most]
-            (f"e{number}" for number in range(40)), key=lambda name: name + ":"
-        )[:most]
         assert (turn.more, turn.isolated) == (True, False)
 
     def test_sixteen_where_a_claim_does_not_say(self, timed: Ledger, clock: Clock) -> None:
