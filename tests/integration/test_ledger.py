@@ -107,6 +107,11 @@ class TestRecording:
             client.config_set("maxmemory", "0")
 
 
+def fill(client: redis.Redis) -> None:
+    """Use 30 MB of the server's memory. A value of that size, sent, would be in its buffers as well for a while."""
+    client.setrange("filler", 30_000_000 - 1, "x")
+
+
 class TestRoom:
     """One source that fills the memory does not shut out the others."""
 
@@ -124,7 +129,7 @@ class TestRoom:
     ) -> None:
         for number, source in enumerate(("flood", "quiet")):
             assert self.store(timed, source, number)
-        client.set("filler", b"x" * 30_000_000)
+        fill(client)
         used = int(client.info("memory")["used_memory"])
         client.config_set("maxmemory", round(used / 0.81))
         try:
@@ -148,7 +153,7 @@ class TestRoom:
         assert not client.exists("t:room")
 
     def test_near_the_limit_nobody_stores(self, timed: Ledger, client: redis.Redis) -> None:
-        client.set("filler", b"x" * 30_000_000)
+        fill(client)
         client.config_set("maxmemory", round(int(client.info("memory")["used_memory"]) / 0.91))
         try:
             assert not self.store(timed, "quiet", 1)
