@@ -190,6 +190,8 @@ async def _block_async(kind: Marking, job: Job) -> None:
 _ASYNC_BEHAVIOURS: Mapping[str, Callable[[Marking, Job], Awaitable[str | None]]] = {
     "slow": _slow_async,
     "hang": _hang_async,
+    "doze": _hang_async,
+    "stuck": _hang_async,
     "swallow": _swallow_async,
     "block": _block_async,
 }
@@ -284,6 +286,8 @@ _BEHAVIOURS: Mapping[str, Callable[[Marking, Job], Any]] = {
     "skip": _raising(Skip("there is nothing to do")),
     "later": _raising(RetryLater("try again", after=0)),
     "everyone": _raising(RetryLater("too many requests", after=30, everyone=True)),
+    "half-character": _raising(Permanent("a reason with half a character \ud83d in it")),
+    "half-halt": _raising(Halt("a setting \ud83d is wrong", after=30, cause="setting")),
     "rate-limited": _raising(RateLimited("too many requests")),
     "unavailable": _raising(Unavailable("nobody answers")),
     "halt": _raising(Halt("the credential is refused", after=30)),
