@@ -288,10 +288,11 @@ def test_a_job_that_lost_two_leases_is_passed_over_and_performed_in_isolation(wo
     lose_lease(works, 2)
     works.plan("done", "done")
 
-    # Then an ordinary process does the others
+    # Then an ordinary process does the others, and is not called again and again for that one
     works.current.hear("jobs/one")
     works.wait_until(done=2, owed=1)
     assert works.current.hear("jobs/one") == {"claimed": 0}
+    assert works.ledger.jobs("jobs/one", claim=Claim(token=new_token(), n=10, heard=True)).bells == []
 
     # and one that is made for it that one, and nothing else
     works.plan("done")

@@ -185,7 +185,8 @@ end
 -- What a claim says of the lane's bell. One that a bell brought has heard it. One that leaves work behind calls for
 -- help, now and then. While a drain is about to come back (claim.back: in so many ms), new work needs no bell; once a
 -- claim has found nothing, it does.
-local function mind_bell(lane, claim, taken, more)
+-- Members that need isolation are no reason for a bell: ordinary claims pass them over, and the timer sees them.
+local function mind_bell(lane, claim, taken, more, isolated)
   local lane_key = P .. 'lane:' .. lane
   if claim.heard then call('HDEL', lane_key, 'bell') end
   if claim.isolated then return end
@@ -195,7 +196,10 @@ local function mind_bell(lane, claim, taken, more)
   else
     call('HDEL', lane_key, 'drained')
   end
-  if not more and claim.n > 0 and taken == 0 then return ring_if_due(lane) end
+  if not more and claim.n > 0 and taken == 0 then
+    if isolated == 0 then ring_if_due(lane) end
+    return
+  end
   if not (more or claim.n == 0) then return end
   if not call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', NOW, 'LIMIT', 0, 1)[1] then return end
   local state = lane_state(lane)
@@ -209,6 +213,6 @@ local function take(lane, claim)
   end_leases(lane)
   flush_owed()
   local members, delays, more, isolated = lend(lane, claim)
-  mind_bell(lane, claim, #members, more)
+  mind_bell(lane, claim, #members, more, isolated)
   return members, delays, more and 1 or 0, isolated > 0 and 1 or 0
 end
