@@ -16,7 +16,11 @@ from tiercast.samples import envelope, sample_data
 
 def action_spec(cls: type[Action], effects: Path, **changes: Any) -> ActionSpec:
     """An action named `act` of a kind of the tests."""
-    options = {"effects": str(effects), "behaviour": "{{ event.customer.name }}", "seconds": changes.pop("seconds", 0.0)}
+    options = {
+        "effects": str(effects),
+        "behaviour": "{{ event.customer.name }}",
+        "seconds": changes.pop("seconds", 0.0),
+    }
     return ActionSpec(name="act", kind=cls.kind, cls=cls, options=Options(cls.Options(), options), **changes)
 
 

@@ -184,7 +184,7 @@ async def _swallow_async(kind: Marking, job: Job) -> None:
 async def _block_async(kind: Marking, job: Job) -> None:
     """Takes the loop from all others."""
     kind.mark("begin", job)
-    time.sleep(3600)  # noqa: ASYNC251 - the fault that the tests are about
+    time.sleep(3600)
 
 
 _ASYNC_BEHAVIOURS: Mapping[str, Callable[[Marking, Job], Awaitable[str | None]]] = {

@@ -80,9 +80,7 @@ def test_jobs_that_never_end_cost_their_process_at_most_and_the_others_are_done(
             assert once_each(works.effects(action))
 
 
-@pytest.mark.parametrize(
-    ("kind", "behaviour"), [("Scripted", "stuck"), ("Async", "block"), ("Async", "swallow")]
-)
+@pytest.mark.parametrize(("kind", "behaviour"), [("Scripted", "stuck"), ("Async", "block"), ("Async", "swallow")])
 def test_a_job_that_cannot_be_ended_costs_its_process_and_nothing_else(
     tmp_path: Path, kind: str, behaviour: str
 ) -> None:

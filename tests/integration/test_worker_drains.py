@@ -320,7 +320,7 @@ def test_leases_of_what_runs_long_are_renewed(works: Works, monkeypatch: pytest.
 def _held_since(works: Works) -> float | None:
     """When the lease of the job that is held ends, in ms."""
     rows = works.ledger.client.zrange(works.ledger.key("held:jobs/one"), 0, -1, withscores=True)
-    return float(rows[0][1]) if rows else None  # type: ignore[index]
+    return float(rows[0][1]) if rows else None
 
 
 def test_a_lane_that_the_ledger_cannot_serve_does_not_hold_up_the_others(works: Works) -> None:
@@ -358,7 +358,7 @@ def test_half_a_character_in_a_vendors_message_keeps_nobody_from_settling(works:
         assert len(set(works.effects(action))) == len(works.effects(action))
     if behaviour == "half-character":
         works.wait_until(done=10, dead=1)
-        (dead,) = works.reader.jobs(Filter(action="one", state="dead"))  # type: ignore[arg-type]
+        (dead,) = works.reader.jobs(Filter(action="one", state="dead"))
         assert "a reason with half a character" in (dead.text or "")
 
 

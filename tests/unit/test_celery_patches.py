@@ -1,4 +1,4 @@
-"""One test for each patch in worker/celery_patches.py that shows the fault upstream: once it fails, the patch can go."""
+"""Each patch in worker/celery_patches.py has a test that shows the fault upstream: once it fails, the patch can go."""
 
 from __future__ import annotations
 

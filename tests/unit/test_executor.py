@@ -114,9 +114,7 @@ def test_the_window_grows_while_calls_take_no_longer(loop: asyncio.AbstractEvent
     assert bench.executor.window.size > START_CALLS
 
 
-def test_a_job_whose_start_was_reserved_for_later_waits_for_it(
-    loop: asyncio.AbstractEventLoop, tmp_path: Path
-) -> None:
+def test_a_job_whose_start_was_reserved_for_later_waits_for_it(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     bench = Bench(loop, Async, tmp_path)
     began = time.monotonic()
     bench.start("done", delay=0.3)

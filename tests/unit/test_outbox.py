@@ -17,8 +17,8 @@ from worker.execution.outbox import ENOUGH_OUTCOMES, LINGER_SECONDS, Outbox
 LONG_SECONDS = 20.0
 
 
-def outcome(name: str, text: str | None = None, **more: Hold) -> Outcome:
-    return Outcome(job=name, token="tok", verdict="done", text=text, **more)
+def outcome(name: str, text: str | None = None, *, hold: Hold | None = None) -> Outcome:
+    return Outcome(job=name, token="tok", verdict="done", text=text, hold=hold)
 
 
 class FakeLedger:
