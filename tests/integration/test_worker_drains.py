@@ -204,9 +204,9 @@ def test_what_was_planned_is_performed_by_the_same_process_without_a_bell(works:
     assert works.states("one") == works.states("three") == {"done": 5, "dead": 1}
     assert works.states("two") == {"done": 6}
 
-    # Only the action of a queue that is not consumed here was rung for
+    # The action of a queue that is not consumed here was rung for
     wait_for(lambda: works.rung, seconds=10)
-    assert works.rung == ["jobs/elsewhere"]
+    assert "jobs/elsewhere" in works.rung, "it may ring for help with its own lanes too"
     assert works.states("elsewhere") == {"owed": 6}
     assert works.held() == 0
     assert works.current.hear(LANE) == works.current.hear("jobs/one") == {"claimed": 0}
