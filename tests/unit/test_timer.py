@@ -5,12 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
 
+from tests.holding import action_spec
+from tests.kinds import Scripted
 from tests.stack import wait_for
+from tiercast.config.model import Config, Source
 from tiercast.errors import LedgerUnavailable
 from tiercast.ledger import Ledger
 from tiercast.ledger.model import Due, Shifted
@@ -19,6 +24,17 @@ from worker.isolation.supervisor import IsolationSupervisor
 from worker.timer import MAX_TICK_SECONDS, MIN_TICK_SECONDS, TRIM_MAX_DELIVERIES, TRIM_SECONDS, Ticker
 
 LANES = ["deliveries/tea", "jobs/one", "jobs/slow"]
+
+CONFIG = Config(
+    path=None,
+    sources={"tea": Source(name="tea", secrets=("s",))},
+    limits={},
+    actions={
+        "one": replace(action_spec(Scripted, Path("/nowhere")), name="one"),
+        "slow": replace(action_spec(Scripted, Path("/nowhere")), name="slow", queue="slow"),
+    },
+    rules=(),
+)
 
 
 class FakeLedger:
@@ -82,15 +98,14 @@ class Bench:
         self.ledger, self.ringer, self.isolation = FakeLedger(), FakeRinger(), FakeIsolation()
         self.deaf = False
         self.stop = threading.Event()
-        monkeypatch.setattr("worker.timer.ClockGuard", lambda ledger, limits: _Clock(self.ledger))
+        monkeypatch.setattr("worker.timer.ClockGuard", lambda _ledger: _Clock(self.ledger))
         self.ticker = Ticker(
             ledger=cast(Ledger, self.ledger),
             ringer=cast(BellRinger, self.ringer),
             isolation=cast(IsolationSupervisor, self.isolation),
-            lanes=LANES,
-            own=LANES[:2],
-            limits=[],
+            consumed=frozenset({"tiercast"}),
             stop=self.stop,
+            config=lambda: CONFIG,
             is_deaf=lambda: self.deaf,
         )
 
@@ -98,6 +113,7 @@ class Bench:
 class _Clock:
     def __init__(self, ledger: FakeLedger) -> None:
         self._ledger = ledger
+        self.limits: tuple[str, ...] = ()
 
     def look(self) -> Shifted:
         return self._ledger.shifted
