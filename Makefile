@@ -24,9 +24,10 @@ test: $(STAMP)  ## Run the whole suite, in parallel
 chaos: $(STAMP)  ## Kill, freeze and starve real processes, count what is lost (ARGS="--only kill-workers")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-lint: $(STAMP)  ## Check style and types
+lint: $(STAMP)  ## Check style, imports and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 
 format: $(STAMP)  ## Format the code

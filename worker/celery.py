@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import structlog
-from celery import Celery, signals
+from celery import Celery, Task, signals
 from kombu.entity import Queue
 
 from tiercast.bells import PERFORM, PROCESS, QUEUE, celery_config
@@ -45,10 +45,18 @@ class DrainFault(Exception):
     """A fault of ours in a task: what was raised and where, without its text."""
 
 
+class BellTask(Task):
+    """A task whose failure is one line in monitors: Celery would send them a traceback, with lines of our code."""
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ARG002
+        """Called before Celery logs and sends the failure."""
+        einfo.traceback = f"{type(exc).__name__}: {exc}"
+
+
 def make_app() -> Celery:
     """Make the app from the environment."""
     celery_patches.apply()
-    made = Celery("worker", amqp=celery_patches.PromptAMQP)
+    made = Celery("worker", amqp=celery_patches.PromptAMQP, task_cls=BellTask)
     made.conf.update(celery_config(load_settings()))
     made.conf.update(
         task_queues=[Queue(QUEUE)],  # type: ignore[no-untyped-call]
@@ -120,8 +128,8 @@ def _set_up_logs(**_: Any) -> None:
 
 
 @signals.worker_init.connect
-def _check(sender: Any, **_: Any) -> None:
-    """Refuse to start with a pool, a configuration or a ledger that cannot be used, with one clear message."""
+def refuse_to_start(sender: Any, **_: Any) -> None:
+    """Exit with one clear message where the pool, the configuration or the ledger cannot be used."""
     pool = getattr(sender, "pool_cls", None)
     name = getattr(pool, "__module__", str(pool)).rpartition(".")[2]
     if name in REFUSED_POOLS:

@@ -8,7 +8,7 @@ test_celery_patches.py fails once upstream has mended it, so that the patch can 
    that is not to be set (celery/worker/consumer/consumer.py, `Consumer.ensure_connected`). A try is cheap, and work
    that has piled up should not wait.
 3. `LenientQoS`: kombu puts back what is not yet acknowledged when it closes a channel. Where the connection is gone by
-   then, kombu 5.6 may raise an AttributeError, which Celery takes for a fault that ends the worker
+   then, kombu (5.7 too) may raise an AttributeError, which Celery takes for a fault that ends the worker
    (kombu/transport/redis.py, `QoS.restore_unacked`). A bell carries no work, and the timer rings again for one that is
    lost: that nothing could be put back is a warning here.
 4. `CONSUMPTION_TRIES`: a process of the pool that is told to stop waits up to 30 s for Celery to hear of its last tasks

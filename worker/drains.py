@@ -72,10 +72,16 @@ class Drain:
             self._heard = self._heard or heard
             fresh = not self._running
             self._running = True
-        if fresh:
-            self._threads.run(self._run)
-        else:
+        if not fresh:
             self.wake()
+            return
+        try:
+            self._threads.run(self._run)
+        except RuntimeError:  # no thread can be started; the timer rings again for what is due
+            log.warning("drain.no_thread", lane=self.lane)
+            with self._state:
+                self._running = False
+                self._state.notify_all()
 
     @property
     def is_running(self) -> bool:

@@ -22,14 +22,18 @@ class Threads:
         self._idle = 0
 
     def run(self, task: Task) -> None:
-        """Run a task at once, however many are running; the caller bounds their number."""
+        """Run a task at once, however many are running; the caller bounds their number.
+
+        Raises:
+            RuntimeError: no thread can be started; the task is not run, neither now nor later.
+        """
         with self._lock:
             fresh = self._idle == 0
             if not fresh:
                 self._idle -= 1
-        self._tasks.put(task)
         if fresh:
             threading.Thread(target=self._loop, name=self._name, daemon=True).start()
+        self._tasks.put(task)
 
     def _loop(self) -> None:
         while True:

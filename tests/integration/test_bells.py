@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -23,26 +25,48 @@ def finished(works: Works, name: str = "worker") -> list[tuple[str, int]]:
 
 
 def claimed(works: Works, name: str = "worker") -> Counter[str]:
-    """How much was claimed by all tasks, by task."""
+    """How much was claimed by all tasks, by task; of jobs that were begun without a bell, by `jobs`."""
     counts: Counter[str] = Counter()
     for task, count in finished(works, name):
         counts[task] += count
+    pattern = r"'jobs': \{[^}]*'claimed': (\d+)"
+    counts["jobs"] = sum(int(count) for count in re.findall(pattern, works.log(name)))
     return counts
 
 
-def test_only_celery_tasks_consume_and_they_say_what(tmp_path: Path) -> None:
-    # Given work that waited for a worker, and work that comes while one runs
+def test_a_single_event_needs_one_task_and_many_never_more_than_one_bell_of_a_lane(tmp_path: Path) -> None:
     with Works(tmp_path, ONE) as works:
-        works.feed(*["done"] * 30)
-        works.begin()
-        works.wait_until(done=30)
-        works.feed(*["done"] * 30)
-        works.feed("second-time", ring=False)
-        works.wait_until(done=61)
+        # Given 300 deliveries that are due, recorded one by one, and nobody who hears
+        for _ in range(30):
+            works.feed(*["done"] * 10)
+        client = works.client
+        assert client.llen("tiercast") == 1
 
-        # Then tasks have claimed all of it, and nobody else has
-        wait_for(lambda: claimed(works) == {"process:voucherify": 61, "perform:one": 62}, seconds=10)
-        assert "aside" not in works.log("worker")
+        works.begin()
+        most = 0
+        deadline = time.monotonic() + 60
+        while works.count() != {"done": 300} and time.monotonic() < deadline:
+            bells = Counter(lane_of(bell) for bell in client.lrange("tiercast", 0, -1))
+            most = max([most, *bells.values()])
+        client.close()
+        works.wait_until(done=300)
+        assert most <= 1
+        assert once_each(works.effects("one"))
+
+        # When a single event comes
+        wait_for(lambda: works.held() == 0)
+        before = len(finished(works))
+        works.feed("done")
+
+        # Then the process that read it has performed its job, without another bell
+        works.wait_until(done=301)
+        wait_for(lambda: len(finished(works)) > before, seconds=10)
+        assert [task for task, _ in finished(works)[before:]] == ["process:voucherify"]
+
+
+def lane_of(bell: bytes | str) -> str:
+    """The lane that a message in the broker's queue names."""
+    return str(json.loads(bell)["headers"]["argsrepr"])
 
 
 @pytest.mark.parametrize("how", ["killed", "never there"])
@@ -62,7 +86,6 @@ def test_with_the_broker_gone_work_is_done_all_the_same(tmp_path: Path, how: str
 
             works.wait_until("one", seconds=100, done=23 if how == "killed" else 20)
 
-            assert "timer.no_bell_heard" in works.log("worker")
             assert once_each(works.effects("one"))
         finally:
             broker.kill()
@@ -82,7 +105,7 @@ def test_when_all_bells_are_lost_the_timer_rings_again(tmp_path: Path) -> None:
 
         works.wait_until(done=20)
         assert once_each(works.effects("one"))
-        wait_for(lambda: claimed(works)["perform:one"] == 20, seconds=10)
+        assert claimed(works)["process:voucherify"] == 20
 
 
 def test_a_deaf_worker_does_what_is_owed_without_bells(tmp_path: Path) -> None:
@@ -96,7 +119,6 @@ def test_a_deaf_worker_does_what_is_owed_without_bells(tmp_path: Path) -> None:
         works.feed(*["done"] * 10)
 
         works.wait_until(done=10, seconds=90)
-        assert "timer.no_bell_heard" in works.log("worker")
         assert claimed(works)["perform:one"] == 0
 
 

@@ -30,17 +30,28 @@ def test_flower_shows_tasks_by_name_with_results(tmp_path: Path) -> None:
         works.feed(*["done"] * 7)
         works.wait_until(done=7)
 
-        def tasks() -> list[dict[str, Any]]:
+        def tasks(state: str) -> list[dict[str, Any]]:
             answer = ask(("eve", "tea,wörm"))
             found = [] if answer is None else list(answer.json().values())
-            done = [task for task in found if task["state"] == "SUCCESS"]
-            return done if {"process:voucherify", "perform:welcome-email"} <= {task["name"] for task in done} else []
+            return [task for task in found if task["state"] == state]
 
-        found = wait_for(tasks, seconds=60)
-        assert {task["name"] for task in found} == {"process:voucherify", "perform:welcome-email"}
-        results = [ast.literal_eval(task["result"]) for task in found]
-        assert all("claimed" in result for result in results)
-        assert sum(result["claimed"] for result in results if "processed" in result) == 7
+        def results() -> list[dict[str, Any]]:
+            found = [ast.literal_eval(task["result"]) for task in tasks("SUCCESS")]
+            return found if sum(result.get("processed", 0) for result in found) == 7 else []
+
+        found = wait_for(results, seconds=60)
+        assert all("claimed" in result for result in found)
+        assert {task["name"] for task in tasks("SUCCESS")} <= {"process:voucherify", "perform:welcome-email"}
+
+        # A task that saw a job die has failed, and says so in one line without a word of the job
+        works.feed("permanent")
+        works.wait_until(done=7, dead=1)
+        works.feed("done")
+        (failed, *_) = wait_for(lambda: tasks("FAILURE"), seconds=30)
+        assert failed["exception"].startswith("JobsDied(")
+        assert "'dead': 1" in failed["exception"]
+        assert failed["traceback"].count("\n") == 0
+        assert "it can never be" not in str(failed)
         refused = ask(None)
         assert refused is not None
         assert refused.status_code == 401

@@ -15,7 +15,13 @@ ACTIONS = {
     "paying": ("Paying", "attempts = 3; backoff = 0.01"),
     "blind": ("Blind", "attempts = 3; backoff = 0.01"),
     "bulk": ("Bulk", "attempts = 3; backoff = 0.01"),
+    "async": ("Async", "attempts = 3; backoff = 0.01"),
+    "async-paying": ("AsyncPaying", "attempts = 3; backoff = 0.01"),
+    "async-bulk": ("AsyncBulk", "attempts = 3; backoff = 0.01"),
 }
+
+#: Async kinds end as plain ones do.
+SAME = {"plain": "async", "paying": "async-paying", "bulk": "async-bulk"}
 
 #: By behaviour: the state that each action's job ends in, and the outcomes of its attempts.
 D, L, X, U, S = "done", "later", "dead", "uncertain", "skipped"
@@ -34,6 +40,12 @@ EXPECTED = {
     "unaskable": {"paying": [L, L, U]},
     "left-out": {"bulk": [L, L, X]},
 }
+
+
+for outcomes in EXPECTED.values():
+    outcomes.update({SAME[action]: attempts for action, attempts in tuple(outcomes.items()) if action in SAME})
+for name in ("unknowable", "unaskable"):
+    del EXPECTED[name]["async-paying"]  # it always knows
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +76,7 @@ def test_every_outcome_ends_in_its_state_with_its_attempts_on_record(works: Work
     assert all(states[event, action] == outcomes[-1] for event, action, outcomes in jobs)
 
     # and what may not be repeated had its effect once, whatever was lost
-    for action in ("paying", "blind"):
+    for action in ("paying", "blind", "async-paying"):
         assert once_each(works.effects(action))
     assert works.held() == 0
 

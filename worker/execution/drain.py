@@ -68,6 +68,7 @@ class JobsDrain(Drain):
         self._learn = learn_name(executor.spec)
         self._redelivered_claimed = 0
         self._more = False
+        self._waits = False
 
     def wake(self) -> None:
         """End the wait for outcomes."""
@@ -96,7 +97,7 @@ class JobsDrain(Drain):
                     return
                 self._more = True
                 continue
-            if not (self._more and self.executor.capacity() and not len(self.outbox)):
+            if self._waits or not (self._more and self._room() and not len(self.outbox)):
                 self.outbox.wait(self.executor.is_idle, WAIT_SECONDS)
 
     def _waits_for_ledger(self) -> bool:
@@ -116,8 +117,11 @@ class JobsDrain(Drain):
         if turn.on_hold:
             self.executor.release_waiting()
         self._lanes.due(turn.bells, draining=self.lane)
+        self._waits = False
         if claim is not None:
             self._more = turn.more and not turn.on_hold and claim.n > 0
+            # What is due is redelivered, and enough of that is held here: its outcomes come first.
+            self._waits = self._more and not turn.lent
         if turn.lent:
             self._note_redelivered(turn)
             self.count(claimed=len(turn.lent))
@@ -135,7 +139,7 @@ class JobsDrain(Drain):
 
     def _claim(self) -> Claim | None:
         heard = self.take_heard()
-        n = 0 if self.closing else min(CLAIM_MAX_JOBS, self.executor.capacity())
+        n = self._room()
         if n == 0 and not heard:
             return None
         spec = self.executor.spec
@@ -151,6 +155,16 @@ class JobsDrain(Drain):
             limits=self._limits,
             per_call=self.executor.sizer.portion() if spec.cls.is_bulk() else 1,
         )
+
+    def _room(self) -> int:
+        """How many jobs may be claimed now."""
+        if self.closing:
+            return 0
+        room = min(CLAIM_MAX_JOBS, self.executor.capacity())
+        if self._isolated:
+            # What is claimed here may end this process: nothing is added to it.
+            return min(REDELIVERED_JOBS, room) if self.executor.is_idle() else 0
+        return room
 
     def _redelivered_room(self) -> int:
         """How many more redelivered jobs to take on: few at first, and more while they do not end this process."""

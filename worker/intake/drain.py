@@ -90,7 +90,7 @@ class DeliveriesDrain(Drain):
         patience = time.monotonic() + (self._ledger.lease / 2 if plans else 0)
         claim = Claim(
             token=new_token(),
-            n=0 if self.closing else BATCH_DELIVERIES,
+            n=self._room(),
             redelivered=REDELIVERED_DELIVERIES,
             isolated=self._isolated,
             heard=self.take_heard(),
@@ -107,6 +107,11 @@ class DeliveriesDrain(Drain):
                 time.sleep(RETRY_SECONDS)
         self._note(turn)
         return turn
+
+    def _room(self) -> int:
+        if self.closing:
+            return 0
+        return REDELIVERED_DELIVERIES if self._isolated else BATCH_DELIVERIES
 
     def _note(self, turn: Turn[HeldDelivery]) -> None:
         self._lanes.due(turn.bells)

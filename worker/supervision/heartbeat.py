@@ -118,9 +118,10 @@ class Heartbeat:
     def _mind_overdue(self, now: float) -> None:
         overdue = [key for drain in self._actions for key in drain.executor.leases.overdue()]
         overdue += [drain.lane for drain in self._intakes if self._plans_too_long(drain, now)]
-        if not overdue:
-            return
         if self._giving_up is None:
+            if not overdue:
+                return
+            # From here on it leaves, also where the stuck job ends after all: its executors are closed for good.
             self._giving_up = now
             log.error("process.stuck", on=overdue, remedy="it settles its other jobs and is replaced")
             for drain in self._actions:
