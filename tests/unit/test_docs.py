@@ -21,7 +21,7 @@ from tiercast.ledger.model import DeliveryState, JobState
 from tiercast.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md")] + sorted(
+PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(
     [*(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")]
 )
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -123,7 +123,7 @@ def test_make_has_every_target_that_is_named() -> None:
 def test_other_commands_name_what_there_is() -> None:
     for page, line in shell_lines():
         program, *words = line.split()
-        assert program in {"tiercast", "make", "cd", "cp", "celery", "pip", "."}, f"{page}: {line}"
+        assert program in {"tiercast", "make", "cd", "cp", "celery", "pip", ".", ".venv/bin/python"}, f"{page}: {line}"
         if program == "cp":
             assert (ROOT / words[0]).is_file(), line
 
@@ -299,6 +299,54 @@ def test_tests_that_pages_name_exist(page: Path) -> None:
     for test in re.findall(r"`(test_\w+)`", text):
         assert any(f"def {test}(" in path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")), test
     assert page.name != "how-it-works.md" or len(found) >= 20
+
+
+# --- the map of the code
+
+
+def _defines(path: Path, name: str) -> bool:
+    """Whether a file defines each part of a dotted name: a class, function or variable, in Python or Lua."""
+    text = path.read_text(encoding="utf-8")
+    return all(
+        re.search(
+            rf"^\s*(?:(?:async )?def|class|local function|function|local) {part}\b|^{part}\b.*=", text, re.MULTILINE
+        )
+        for part in name.split(".")
+    )
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_that_the_map_names_exist_and_define_what_it_says(page: str) -> None:
+    named_files = 0
+    for span in spans(ROOT / page):
+        path, _, name = span.partition("::")
+        if (
+            not re.fullmatch(r"(?:tiercast|receiver|worker|tests|bench)/[\w/.-]*", path)
+            or "KIND" in path
+            or "NAME" in path
+        ):
+            continue
+        named_files += 1
+        assert (ROOT / path).exists(), span
+        assert not name or _defines(ROOT / path, name), span
+    assert named_files >= 10
+
+
+def test_every_module_of_the_worker_is_on_the_map() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in (ROOT / "worker").glob("*/__init__.py")}
+    loose = {path.stem for path in (ROOT / "worker").glob("*.py")} - {"__init__"}
+    assert not {name for name in rooms | loose if name not in text}
+
+
+def test_the_diagrams_have_every_state() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for title, states in (("## States of a job", JobState), ("## States of a delivery", DeliveryState)):
+        picture = section(text, title)
+        mermaid, ascii_ = re.findall(r"```(?:mermaid|text)\n(.*?)```", picture, re.DOTALL)
+        for state in states:
+            assert re.search(rf"\b{state}\b", mermaid), state
+            assert re.search(rf"\b{state}\b", ascii_), state
 
 
 def test_every_dependency_is_explained() -> None:
