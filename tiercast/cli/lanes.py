@@ -61,7 +61,7 @@ def list_(context: Context, as_json: bool) -> None:
       due      could start now
       held     being worked on
       oldest   how long the first of those due has been due
-      suspects members whose worker was lost; they are tried alone
+      suspects members whose lease expired: they are redelivered
 
     \b
     Example:

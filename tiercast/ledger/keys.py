@@ -15,18 +15,28 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     and of a move under way by, lane and cursor (where it goes on)
     probe                   string  written to find out whether the server takes writes; expires after a minute
     lanes                   set     names of all lanes that ever held work
-    lane:<lane>             hash    wake_at, reason (why nothing starts before wake_at), paused (why), paused_by,
-                                    paused_at, cap (the most held),
-                                    ticket ("<when> <bells since>", last rung for or drained), help (until when no
-                                    second bell)
+    lane:<lane>             hash    of a hold: wake_at (until when nothing starts), cause, reason, hold_from (since
+                                    when), hold_total (ms that the lane was on hold before).
+                                    Of an operator's pause: paused (why), paused_by, paused_at.
+                                    Of bells: bell ("<when> <rung since one was heard>", while one is under way),
+                                    drained (until when a drain comes back by itself), help (when a bell was last rung
+                                    for a further process).
+                                    Of the vendor: outage (up to three jobs that met one, a line each),
+                                    outage_reason, probe (number of the next probe, during an outage), second,
+                                    answered, before (jobs answered in that second and in the one before).
+                                    And cap (the most held)
     due:<lane>              zset    member -> when it was first due (a retry: when it is due again)
     held:<lane>             zset    member -> when its lease ends
     lease:<lane>            hash    member -> "<token> <due>" while it is held
     lapsed:<lane>           hash    member -> how many leases of it have ended
-    aside:<lane>            string  that a process has just been started to see to the lane's suspects; expires
+    isolation:<lane>        string  that a process works on the lane's members that need isolation; expires
     claim:<token>           string  members of that claim and when each may start, so that repeating it returns the
                                     same; expires
-    limit:<name>            string  when the next vendor call may start (microseconds); expires
+    limit:<name>            string  when the next vendor call may start (microseconds); expires. `learnt/<name>` is
+                                    that of a learnt rate
+    rate:<name>             hash    of a learnt rate, of the limit <name> or the action `jobs/<action>`: base (starts a
+                                    second) since at, ceiling (what the vendor refused); expires an hour after the
+                                    last refusal
 
     b:<delivery>            string  the raw body, byte for byte
     d:<delivery>            hash    what became of it: s state, src source, e event id, h head of its event: "<created>
@@ -43,7 +53,8 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     else the source's own
 
     j:<job>                 hash    s state, d the delivery that carried it, n attempts, b attempts before the last
-                                    retry by an operator, m 1 when an effect is possible, mt when that was noted
+                                    retry by an operator, ff since when it has been failing by itself, fh the
+                                    lane's hold_total by then, m 1 when an effect is possible, mt when that was noted
                                     last, r result or reason, z when it changed, og order group, cg once group,
                                     us created (microseconds, where it has a group), and behind it what stands in
                                     for its arrival where the event's id carries a time, u 1 when order could not
