@@ -19,6 +19,12 @@ from tiercast.config.load import Common
 from tiercast.config.model import ActionSpec
 from tiercast.ledger.model import DeliveryState, JobState
 from tiercast.settings import load_settings
+from worker.execution.drain import CLAIM_MAX_JOBS
+from worker.execution.events import CACHE_MAX_BYTES
+from worker.execution.sizing import AHEAD_MAX_JOBS
+from worker.execution.window import MAX_CALLS, MAX_THREADS, PROBE_SECONDS, START_CALLS, START_THREADS
+from worker.intake.drain import BATCH_DELIVERIES
+from worker.supervision.heartbeat import LAST_SECONDS, STUCK_STATUS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(
@@ -199,6 +205,38 @@ def test_the_fields_of_an_event_are_in_the_table() -> None:
     assert list(table) == [f"event.{name}" for name in fields]
 
 
+#: Of the pool's processes. Importing worker.celery would make its app.
+GRACE_SECONDS = float(
+    re.findall(
+        r"^GRACE_SECONDS = ([0-9.]+)$", (ROOT / "worker" / "celery.py").read_text(encoding="utf-8"), re.MULTILINE
+    )[0]
+)
+OPERATING = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "numbers"),
+    [
+        (
+            CONFIGURATION,
+            "### How many calls at once",
+            [START_CALLS, MAX_CALLS, START_THREADS, MAX_THREADS, PROBE_SECONDS],
+        ),
+        (
+            OPERATING,
+            "### How much a process takes on",
+            [START_CALLS, MAX_CALLS, START_THREADS, MAX_THREADS, AHEAD_MAX_JOBS, CLAIM_MAX_JOBS, BATCH_DELIVERIES],
+        ),
+        (OPERATING, "### How much a process takes on", [CACHE_MAX_BYTES / 2**20]),
+        (OPERATING, "### A job that hangs", [LAST_SECONDS, STUCK_STATUS]),
+        (OPERATING, "### Stopping", [GRACE_SECONDS]),
+    ],
+)
+def test_the_bounds_of_a_process_are_as_said(text: str, title: str, numbers: list[float]) -> None:
+    said = re.findall(r"[0-9][0-9,]*", section(text, title))
+    assert not {f"{number:,g}" for number in numbers} - {number.rstrip(",") for number in said}
+
+
 # --- configurations
 
 
@@ -333,10 +371,11 @@ def test_files_that_the_map_names_exist_and_define_what_it_says(page: str) -> No
 
 
 def test_every_module_of_the_worker_is_on_the_map() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rooms = {path.parent.name for path in (ROOT / "worker").glob("*/__init__.py")}
-    loose = {path.stem for path in (ROOT / "worker").glob("*.py")} - {"__init__"}
-    assert not {name for name in rooms | loose if name not in text}
+    rooms = section((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), "## Rooms")
+    folder = ROOT / "worker"
+    loose = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    inner = {path.stem for path in folder.glob("*/*.py") if path.parent.name != "actions"}
+    assert not {name for name in (loose | inner) - {"__init__"} if not re.search(rf"\b{name}\b", rooms)}
 
 
 def test_the_diagrams_have_every_state() -> None:

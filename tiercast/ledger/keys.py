@@ -22,8 +22,7 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     drained (until when a drain comes back by itself), help (when a bell was last rung
                                     for a further process).
                                     Of the vendor: outage (up to three jobs that met one, a line each),
-                                    outage_reason, probe (number of the next probe, during an outage), second,
-                                    answered, before (jobs answered in that second and in the one before).
+                                    outage_reason, probe (number of the next probe, during an outage).
                                     And cap (the most held)
     due:<lane>              zset    member -> when it was first due (a retry: when it is due again)
     held:<lane>             zset    member -> when its lease ends
@@ -35,8 +34,11 @@ milliseconds of the server's own clock unless a line says otherwise.
     limit:<name>            string  when the next vendor call may start (microseconds); expires. `learnt/<name>` is
                                     that of a learnt rate
     rate:<name>             hash    of a learnt rate, of the limit <name> or the action `jobs/<action>`: base (starts a
-                                    second) since at, ceiling (what the vendor refused); expires an hour after the
+                                    second) since at, ceiling (what the vendor refused; 0 while unknown), grown (ms that
+                                    count as growth), limited (when work last waited for it); expires an hour after the
                                     last refusal
+    answered:<name>         hash    of the same: count (jobs that the vendor answered) in second, before (in the second
+                                    before); expires after 10 seconds
 
     b:<delivery>            string  the raw body, byte for byte
     d:<delivery>            hash    what became of it: s state, src source, e event id, h head of its event: "<created>
