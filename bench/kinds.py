@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterable
@@ -48,8 +49,23 @@ class IncrMany(Incr):
         return [(job, None) for job in jobs]
 
 
+class HangAsync(Action):
+    """Calls a vendor that accepts the call and never answers, on the event loop; the worker has to cancel it."""
+
+    kind = "bench-hang-async"
+
+    async def perform(self, job: Job) -> None:  # noqa: ARG002 - the plug-in API
+        """Wait in vain."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(os.environ[BLACK_HOLE]))
+        try:
+            writer.write(b"hello?\n")
+            await reader.read(1)
+        finally:
+            writer.close()
+
+
 class Hang(Action):
-    """Calls a vendor that accepts the call and never answers, and gives up at the time-out."""
+    """Calls a vendor that accepts the call and never answers, in a thread, and gives up at the time-out."""
 
     kind = "bench-hang"
 

@@ -30,9 +30,10 @@ class Participant:
         return configuration(dict.fromkeys(ACTIONS, self.kind)) if self.kind else ""
 
 
-def configuration(kinds: Mapping[str, str]) -> str:
-    """A configuration with one action for each name, all at default settings."""
-    actions = "\n".join(f'[actions.{name}]\nkind = "{kind}"\n' for name, kind in kinds.items())
+def configuration(kinds: Mapping[str, str], *, timeout: float | None = None) -> str:
+    """A configuration with one action for each name, all at default settings; `timeout` in seconds, where given."""
+    more = "" if timeout is None else f"timeout = {timeout:g}\n"
+    actions = "\n".join(f'[actions.{name}]\nkind = "{kind}"\n{more}' for name, kind in kinds.items())
     return f'{actions}\n[[rules]]\non = "customer.loyalty.tier.joined"\ndo = {list(kinds)}\n'
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tests.stack import wait_for
 from tiercast.ids import new_delivery_id

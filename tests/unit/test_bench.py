@@ -344,3 +344,26 @@ def test_sizes_of_waiting_are_computed_from_our_rows() -> None:
     found = sizing.waiting_costs({"http-30ms": {"rounds": {"tiercast": [row]}}, "smtp-50ms": {"rounds": {}}})
     assert list(found) == ["http-30ms"]
     assert "| http-30ms | 2,000 | 600 | 0.36 | 0.10 | 0.02 |" in sizing.waiting_text(found, [1_000_000])
+
+
+@pytest.mark.parametrize(
+    ("p99", "replaced", "kept"),
+    [(0.140, 0, True), (0.151, 0, False), (0.140, 1, False)],
+    ids=["within", "too late", "a process was replaced"],
+)
+def test_hanging_actions_may_cost_the_others_a_little_time_and_no_process(
+    p99: float, replaced: int, kept: bool
+) -> None:
+    # Given runs in which the quick actions start after 50 ms where none hangs, and later where three do
+    quick, plain, asynchronous = fairness.modes()
+    quick.runs.append(fairness.Run([0.05] * 100))
+    plain.runs.append(fairness.Run([0.05] * 100))
+    asynchronous.runs.append(fairness.Run([p99] * 100, replaced=replaced))
+
+    # When
+    text, all_kept = fairness.report([quick, plain, asynchronous], rate=20)
+
+    # Then
+    assert all_kept is kept
+    assert text.count("NOT kept") == (0 if kept else 1)
+    assert [row.count("|") for row in text.splitlines() if row.startswith("|")] == [7] * 5

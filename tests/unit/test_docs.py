@@ -19,9 +19,15 @@ from tiercast.config.load import Common
 from tiercast.config.model import ActionSpec
 from tiercast.ledger.model import DeliveryState, JobState
 from tiercast.settings import VARIABLES, load_settings
+from worker.execution.drain import CLAIM_MAX_JOBS
+from worker.execution.events import CACHE_MAX_BYTES
+from worker.execution.sizing import AHEAD_MAX_JOBS
+from worker.execution.window import MAX_CALLS, MAX_THREADS, PROBE_SECONDS, START_CALLS, START_THREADS
+from worker.intake.drain import BATCH_DELIVERIES
+from worker.supervision.heartbeat import LAST_SECONDS, STUCK_STATUS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md")] + sorted(
+PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(
     [*(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")]
 )
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -123,7 +129,7 @@ def test_make_has_every_target_that_is_named() -> None:
 def test_other_commands_name_what_there_is() -> None:
     for page, line in shell_lines():
         program, *words = line.split()
-        assert program in {"tiercast", "make", "cd", "cp", "celery", "pip", "."}, f"{page}: {line}"
+        assert program in {"tiercast", "make", "cd", "cp", "celery", "pip", ".", ".venv/bin/python"}, f"{page}: {line}"
         if program == "cp":
             assert (ROOT / words[0]).is_file(), line
 
@@ -197,6 +203,38 @@ def test_the_fields_of_an_event_are_in_the_table() -> None:
     tiers = ["tier", "previous_tier", "holder_loyalty_tier"]
     fields = ["id", "type", "at", "source", "customer", "campaign", *tiers, "data"]
     assert list(table) == [f"event.{name}" for name in fields]
+
+
+#: Of the pool's processes. Importing worker.celery would make its app.
+GRACE_SECONDS = float(
+    re.findall(
+        r"^GRACE_SECONDS = ([0-9.]+)$", (ROOT / "worker" / "celery.py").read_text(encoding="utf-8"), re.MULTILINE
+    )[0]
+)
+OPERATING = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "numbers"),
+    [
+        (
+            CONFIGURATION,
+            "### How many calls at once",
+            [START_CALLS, MAX_CALLS, START_THREADS, MAX_THREADS, PROBE_SECONDS],
+        ),
+        (
+            OPERATING,
+            "### How much a process takes on",
+            [START_CALLS, MAX_CALLS, START_THREADS, MAX_THREADS, AHEAD_MAX_JOBS, CLAIM_MAX_JOBS, BATCH_DELIVERIES],
+        ),
+        (OPERATING, "### How much a process takes on", [CACHE_MAX_BYTES / 2**20]),
+        (OPERATING, "### A job that hangs", [LAST_SECONDS, STUCK_STATUS]),
+        (OPERATING, "### Stopping", [GRACE_SECONDS]),
+    ],
+)
+def test_the_bounds_of_a_process_are_as_said(text: str, title: str, numbers: list[float]) -> None:
+    said = re.findall(r"[0-9][0-9,]*", section(text, title))
+    assert not {f"{number:,g}" for number in numbers} - {number.rstrip(",") for number in said}
 
 
 # --- configurations
@@ -305,6 +343,55 @@ def test_the_variables_are_those_of_the_table() -> None:
     """One that is missing in the code is called unknown at every start, though it works."""
     table = {row[0].strip("`") for row in rows(section(CONFIGURATION, "## Environment")) if row[0].startswith("`TIER")}
     assert table == VARIABLES
+
+
+# --- the map of the code
+
+
+def _defines(path: Path, name: str) -> bool:
+    """Whether a file defines each part of a dotted name: a class, function or variable, in Python or Lua."""
+    text = path.read_text(encoding="utf-8")
+    return all(
+        re.search(
+            rf"^\s*(?:(?:async )?def|class|local function|function|local) {part}\b|^{part}\b.*=", text, re.MULTILINE
+        )
+        for part in name.split(".")
+    )
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_that_the_map_names_exist_and_define_what_it_says(page: str) -> None:
+    named_files = 0
+    for span in spans(ROOT / page):
+        path, _, name = span.partition("::")
+        if (
+            not re.fullmatch(r"(?:tiercast|receiver|worker|tests|bench)/[\w/.-]*", path)
+            or "KIND" in path
+            or "NAME" in path
+        ):
+            continue
+        named_files += 1
+        assert (ROOT / path).exists(), span
+        assert not name or _defines(ROOT / path, name), span
+    assert named_files >= 10
+
+
+def test_every_module_of_the_worker_is_on_the_map() -> None:
+    rooms = section((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), "## Rooms")
+    folder = ROOT / "worker"
+    loose = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    inner = {path.stem for path in folder.glob("*/*.py") if path.parent.name != "actions"}
+    assert not {name for name in (loose | inner) - {"__init__"} if not re.search(rf"\b{name}\b", rooms)}
+
+
+def test_the_diagrams_have_every_state() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for title, states in (("## States of a job", JobState), ("## States of a delivery", DeliveryState)):
+        picture = section(text, title)
+        mermaid, ascii_ = re.findall(r"```(?:mermaid|text)\n(.*?)```", picture, re.DOTALL)
+        for state in states:
+            assert re.search(rf"\b{state}\b", mermaid), state
+            assert re.search(rf"\b{state}\b", ascii_), state
 
 
 def test_every_dependency_is_explained() -> None:

@@ -78,8 +78,8 @@ def show(kind: str, as_json: bool) -> None:
     """Show one kind: what it does, and its options.
 
     KIND is a kind's name, or package.module:ClassName. Every action also takes
-    order, once, rate, limit, concurrency, batch, timeout, attempts, backoff and
-    queue.
+    order, once, rate, limit, concurrency, batch, timeout, give_up, attempts,
+    backoff, backoff_max and queue.
 
     \b
     Examples:

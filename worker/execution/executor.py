@@ -81,7 +81,7 @@ class Executor:
 
     def is_idle(self) -> bool:
         """Whether this process holds no job of the action."""
-        return len(self.leases) == 0
+        return self.leases.is_empty()
 
     def start(self, claimed: Sequence[HeldJob], at: float, *, more: bool) -> None:
         """Take in jobs whose claim was asked for at `at`; `more` says that further ones will follow soon."""
@@ -288,9 +288,12 @@ class Executor:
         return verdict == "begun"
 
     def _put(self, job: Leased, outcome: Outcome) -> None:
-        if self.leases.remove(job):
-            log_outcome(self.spec.name, outcome)
-            self.outbox.put(outcome, last=len(self.leases) == 0)
+        if not self.leases.remove(job):
+            return
+        log_outcome(self.spec.name, outcome)
+        self.outbox.put(outcome)
+        if self.leases.left():
+            self.outbox.nudge()
 
 
 class _Call(NamedTuple):

@@ -40,6 +40,7 @@ class LeaseTable:
         self._clock = clock
         self._lock = threading.Lock()
         self._jobs: dict[str, Leased] = {}
+        self._leaving = 0
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -65,12 +66,27 @@ class LeaseTable:
             return "begun"
 
     def remove(self, job: Leased) -> bool:
-        """The job has an outcome; False where its lease was lost meanwhile and it has left the table."""
+        """The job has an outcome; False where its lease was lost meanwhile and it has left the table.
+
+        Call `left` once the outcome is in the outbox.
+        """
         with self._lock:
             if self._jobs.get(job.held.key) is not job:
                 return False
             del self._jobs[job.held.key]
+            self._leaving += 1
             return True
+
+    def left(self) -> bool:
+        """The outcome of a removed job is where it will be settled from; whether nothing is held any more."""
+        with self._lock:
+            self._leaving -= 1
+            return not self._jobs and self._leaving == 0
+
+    def is_empty(self) -> bool:
+        """Whether nothing is held, and no outcome is on its way to the outbox."""
+        with self._lock:
+            return not self._jobs and self._leaving == 0
 
     def note_progress(self, jobs: Iterable[Leased]) -> None:
         """A bulk call got ahead: its other jobs are not stuck."""

@@ -49,14 +49,19 @@ class Outbox:
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
-    def put(self, outcome: Outcome, *, last: bool = False) -> None:
-        """Add an outcome; `last` says that nothing more is under way."""
+    def put(self, outcome: Outcome) -> None:
+        """Add an outcome."""
         with self._changed:
             self._outcomes.append(outcome)
             if self._since is None:
                 self._since = time.monotonic()
-            if last or self._waits_for_first or len(self._outcomes) >= ENOUGH_OUTCOMES:
+            if self._waits_for_first or len(self._outcomes) >= ENOUGH_OUTCOMES:
                 self._changed.notify_all()
+
+    def nudge(self) -> None:
+        """Have a wait look again whether anything is under way."""
+        with self._changed:
+            self._changed.notify_all()
 
     def wake(self) -> None:
         """End a wait: there is something else to do than settling."""
