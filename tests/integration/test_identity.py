@@ -109,9 +109,6 @@ def test_one_event_at_two_sources_of_a_project_is_one_event(shop: Shop) -> None:
     assert (first.state, copy.state, copy.first) == ("processed", "duplicate", first.id)
     assert first.jobs == ("tea:evcus_1:pay", "tea:evcus_1:crm"), "the public form of a key names the source"
     assert shop.perform() == ["tea:evcus_1:pay"]
-    assert shop.reader.delivery_of_event("tea", "evcus_1") == first.id
-    assert shop.reader.delivery_of_event("coffee", "evcus_1") == first.id
-    assert shop.reader.delivery_of_event("water", "evcus_1") is None
 
 
 def test_the_same_id_in_another_project_is_another_event(shop: Shop) -> None:

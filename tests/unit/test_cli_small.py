@@ -68,7 +68,7 @@ def test_a_change_that_has_no_place(path: tuple[str, ...]) -> None:
 
 def test_a_saved_event_gets_a_new_id_and_stays_as_it_is() -> None:
     saved = envelope(JOINED, sample_data(JOINED, name="Bo"), event_id="evcus_old", title="mine")
-    given = read_event(io.BytesIO(json.dumps(saved).encode()))  # type: ignore[arg-type]
+    given = read_event(io.BytesIO(json.dumps(saved).encode()))
     (made,) = samples(JOINED, count=1, given=given, customer="cust_x")
     sent = json.loads(made.body)
     assert sent["event"]["id"] == made.id != "evcus_old"
@@ -84,7 +84,7 @@ def test_trigger_says_what_is_wrong_with_a_change() -> None:
 
 def test_a_bug_shows_its_type_and_place_and_no_value() -> None:
     try:
-        {}["ada@example.com"]
+        dict[str, str]()["ada@example.com"]
     except KeyError as error:
         text = fault_text(error)
     assert text.startswith("KeyError in test_cli_small.py, line ")

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from worker import drains
+from worker import celery
+from worker import process as worker_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,9 +72,9 @@ def test_a_drain_raises_no_text_for_celery_to_log(monkeypatch: pytest.MonkeyPatc
     def fail() -> None:
         raise ValueError("no such ada@example.com")
 
-    monkeypatch.setattr(drains, "runtime", fail)
-    with pytest.raises(drains.DrainFault) as raised:
-        drains.drain("jobs/x")
+    monkeypatch.setattr(worker_process, "process", fail)
+    with pytest.raises(celery.DrainFault) as raised:
+        celery.perform.run("jobs/x")
     told = "".join(traceback.format_exception(raised.value))
     assert "ValueError at test_logs.py:" in told
     assert "ada" not in told
