@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.door import BODY, Door, opened, until
+from tests.stack import wait_for
 from tiercast.embedded import EmbeddedServer
 from tiercast.errors import LedgerError, LedgerUnavailable
 from tiercast.ids import new_delivery_id, received_ms
@@ -401,11 +402,12 @@ def writes(server: EmbeddedServer) -> int:
 def test_readyz_sees_when_the_ledger_stops_syncing(own: EmbeddedServer, tmp_path: Path) -> None:
     with opened(own, tmp_path, env={"TIERCAST_DURABILITY": "fsync"}, workers=1) as door, ledger_of(own) as ledger:
         assert ready(door) == (200, "")
+        # What is known is remembered for a second
         ledger.client.config_set("appendfsync", "everysec")
-        code, reason = ready(door)
-        assert (code, "appendfsync always" in reason) == (503, True)
+        wait_for(lambda: ready(door)[0] == 503)
+        assert "appendfsync always" in ready(door)[1]
         ledger.client.config_set("appendfsync", "always")
-        assert ready(door) == (200, "")
+        wait_for(lambda: ready(door) == (200, ""))
 
 
 # --- access

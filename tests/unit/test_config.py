@@ -224,7 +224,7 @@ def test_sources_that_share_a_secret_and_name_no_common_project_are_warned_of(lo
 
 
 def test_sources_with_secrets_of_their_own_are_not_warned_of(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTHER_TOKEN", "another-secret")
+    monkeypatch.setenv("OTHER_TOKEN", "another-secret-of-the-tests")
     text = SHARED.replace("PROJECT", "").replace("env:STARS_TOKEN", "env:OTHER_TOKEN", 1)
     assert not [one for one in load(text + GOOD).warnings if "share a secret" in one]
 

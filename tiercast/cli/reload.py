@@ -67,8 +67,8 @@ def reload(context: Context, timeout: float, as_json: bool) -> None:
 
     \b
     Examples:
-      tiercast check && tiercast reload
-      tiercast reload --timeout 60
+      tiercast reload
+      tiercast check && tiercast reload --timeout 60
     """
     control = _Control(context.settings)
     deadline = time.monotonic() + timeout
