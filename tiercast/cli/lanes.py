@@ -72,11 +72,16 @@ def list_(context: Context, as_json: bool) -> None:
     """
     with context.opened() as ledger:
         found = ledger.reader.lanes()
+        clock = ledger.reader.clock()
     config = context.config_if_any
     if isinstance(config, ConfigError):
         output.note(f"Without a configuration, only lanes that ever held work are listed. {config}")
     else:
         found = with_config(found, config)
+    if clock.behind:
+        output.note(f"The ledger's clock went back by {clock.behind:.0f} s: workers move what is due and held along.")
+    elif clock.moving:
+        output.note(f"The ledger's clock went back: what is due and held is being moved by {clock.moved:.0f} s.")
     if as_json:
         output.list_as_json("lanes", map(as_dict, found))
     elif found:

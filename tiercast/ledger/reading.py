@@ -16,6 +16,7 @@ from ..references import KINDS
 from ..rule_outcomes import decode, described
 from ..stored import revive
 from . import keys
+from .clock import ClockState, clock_state
 from .digests import Digests
 from .model import Attempt, DeliveryInfo, DeliveryState, JobInfo, JobState, LaneInfo, Wait
 from .store import Ledger
@@ -150,6 +151,10 @@ class Reader:
         iterator = iter(deliveries)
         while page := list(islice(iterator, _PAGE)):
             yield from self._client.mget([self._key(f"b:{delivery}") for delivery in page])
+
+    def clock(self) -> ClockState:
+        """What the ledger notes of jumps of its clock."""
+        return clock_state(self._ledger)
 
     def projects(self, sources: Iterable[str] | None = None) -> list[str]:
         """The Voucherify projects that these sources (by default all) told of."""
