@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import Counter
@@ -227,8 +226,3 @@ def stop(grace: float, *, patient: bool = False) -> None:
     with _lock:
         if _process is not None:
             _process.stop(grace, patient=patient)
-
-
-def try_event_loop() -> None:
-    """Raise unless an event loop can be made here: some pools of Celery replace what it is made of."""
-    asyncio.new_event_loop().close()
