@@ -37,7 +37,7 @@ class Story:
     def read(self, event: str, *jobs: PlannedJob, created: int = 1, state: str = "processed") -> str:
         """The next delivery that is due is read; returns its state."""
         token = new_token()
-        (held,) = self.ledger.deliveries(SOURCE, claim=Claim(token=token, n=1)).lent
+        (held,) = self.ledger.exchange_deliveries(SOURCE, claim=Claim(token=token, n=1)).claimed
         plan = Plan(
             delivery=held.id,
             token=token,
@@ -47,16 +47,16 @@ class Story:
             created_us=created,
             jobs=jobs,
         )
-        ((_, became, _),) = self.ledger.deliveries(SOURCE, [plan]).settled
+        ((_, became, _),) = self.ledger.exchange_deliveries(SOURCE, [plan]).settled
         return became
 
     def claim(self, action: str) -> list[HeldJob]:
-        return self.ledger.jobs(f"jobs/{action}", claim=Claim(token=new_token(), n=9)).lent
+        return self.ledger.exchange_jobs(f"jobs/{action}", claim=Claim(token=new_token(), n=9)).claimed
 
     def perform(self, action: str, verdict: str = "done", **more: Any) -> list[str]:
         """All that is due of an action ends so; returns the keys."""
         held = self.claim(action)
-        self.ledger.jobs(
+        self.ledger.exchange_jobs(
             f"jobs/{action}", [Outcome(job=h.key, token=h.token, verdict=verdict, duration=0.1, **more) for h in held]
         )
         return [h.key for h in held]
@@ -114,7 +114,7 @@ class TestRedo:
     def test_what_was_not_done_is_refused_with_what_to_use(self, story: Story, verdict: str, advice: str) -> None:
         story.arrive("e1", PlannedJob(action="mail"))
         assert "owed already" in story.operator.redo(key("e1", "mail")).text
-        story.perform("mail", verdict, maybe=True)
+        story.perform("mail", verdict, effect_possible=True)
         answer = story.operator.redo(key("e1", "mail"))
         assert not answer.done
         assert advice in answer.text

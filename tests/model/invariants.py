@@ -27,14 +27,14 @@ def action_of(job: str) -> str:
 
 
 def _lanes(found: Snapshot) -> None:
-    """Held members and leases are the same, nobody waits and is held at once, and only owed ones have lapses."""
+    """Held members and leases are the same, nobody waits and is held at once, and only owed ones have expiries."""
     names = found.sets.get("lanes", {}).get("", set())
     for lane in LANES:
         assert not _standing(found, lane) or lane in names, f"{lane}: holds work and is in no list of lanes"
         due, held = found.zset("due", lane), found.zset("held", lane)
         assert set(held) == set(found.hash("lease", lane)), f"{lane}: held and lease differ"
         assert not set(due) & set(held), f"{lane}: due and held at once"
-        assert set(found.hash("lapsed", lane)) <= set(due) | set(held), f"{lane}: ended leases of what is settled"
+        assert set(found.hash("expiries", lane)) <= set(due) | set(held), f"{lane}: ended leases of what is settled"
 
 
 def _standing(found: Snapshot, lane: str) -> set[str]:

@@ -377,7 +377,7 @@ def _more(found: FoundJob) -> dict[str, Any]:
     info = found.info
     return {
         "received_at": iso(found.delivery.received_ms) if found.delivery else None,
-        "effect_possible": info.maybe,
+        "effect_possible": info.effect_possible,
         "unordered": info.unordered,
         "history": [_attempt_dict(attempt) for attempt in info.history],
     }
@@ -416,7 +416,7 @@ def _facts(found: FoundJob, waits: list[str]) -> list[tuple[str, object]]:
         ("due", due),
         ("changed", iso(info.changed_ms)),
         ("order", "does not apply: the event names no customer" if info.unordered else None),
-        ("effect", "possible" if info.maybe else None),
+        ("effect", "possible" if info.effect_possible else None),
         ("event", info.event_id),
         ("type", found.delivery.type if found.delivery else None),
         ("customer", found.customer_id),

@@ -130,7 +130,7 @@ class Reader:
         pipe.zcard(held)
         pipe.zrange(due, 0, 0, withscores=True)
         pipe.hmget(self._key(f"lane:{name}"), *_OF_LANE)
-        pipe.hvals(self._key(f"lapsed:{name}"))
+        pipe.hvals(self._key(f"expiries:{name}"))
 
     # --- deliveries
 
@@ -593,7 +593,7 @@ def _job_info(key: str, fields: dict[bytes, bytes], due: float | None, held: boo
         changed_ms=int(f["z"]),
         due_ms=int(due) if due is not None else None,
         held=held,
-        maybe=f.get("m") == "1",
+        effect_possible=f.get("m") == "1",
         unordered=f.get("u") == "1",
         order=f.get("og"),
         once=f.get("cg"),
@@ -617,22 +617,22 @@ def _attempts(f: dict[str, str]) -> Iterator[Attempt]:
 
 
 #: What `_lane` reads of a lane's hash.
-_OF_LANE = ("wake_at", "reason", "cause", "paused", "paused_by", "paused_at", "cap")
+_OF_LANE = ("hold_until", "reason", "cause", "paused", "paused_by", "paused_at", "cap")
 
 
 def _lane(name: str, now: int, answers: list[Any]) -> LaneInfo:
     """What the answers to `Reader._ask_about` say: the only place that reads a lane's record for an operator."""
-    waiting, due_now, lent, head, values, expiries = answers
+    waiting, due_now, claimed, head, values, expiries = answers
     f: Mapping[str, str] = {
         field: value.decode() for field, value in zip(_OF_LANE, values, strict=True) if value is not None
     }
-    on_hold = "wake_at" in f and int(f["wake_at"]) > now
+    on_hold = "hold_until" in f and int(f["hold_until"]) > now
     paused = "paused" in f
     return LaneInfo(
         name=name,
-        owed=waiting + lent,
+        owed=waiting + claimed,
         due=due_now,
-        held=lent,
+        held=claimed,
         oldest_due_seconds=round((now - head[0][1]) / 1000, 3) if due_now else None,
         paused=paused,
         reason=f["paused"] if paused else f.get("reason") if on_hold else None,
@@ -640,7 +640,7 @@ def _lane(name: str, now: int, answers: list[Any]) -> LaneInfo:
         isolated=sum(int(count) > 1 for count in expiries),
         paused_by=f.get("paused_by") or None,
         paused_ms=int(f["paused_at"]) if "paused_at" in f else None,
-        hold_until_ms=int(f["wake_at"]) if on_hold else None,
+        hold_until_ms=int(f["hold_until"]) if on_hold else None,
         cause="paused" if paused else f.get("cause") if on_hold else None,
         cap=int(f["cap"]) if "cap" in f else None,
     )

@@ -14,7 +14,7 @@ from redis.retry import Retry
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from ..redis_address import RedisAddress
 from . import keys, rows, scripts
-from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted, Turn
+from .model import Claim, Due, Exchange, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted
 from .refusal import REMEDIES, error_code
 from .rewriting import look_after_files
 from .wire import ask
@@ -128,48 +128,51 @@ class Ledger:
 
     # --- workers
 
-    def deliveries(self, source: str, plans: Sequence[Plan] = (), claim: Claim | None = None) -> Turn[HeldDelivery]:
+    def exchange_deliveries(
+        self, source: str, plans: Sequence[Plan] = (), claim: Claim | None = None
+    ) -> Exchange[HeldDelivery]:
         """Settle held deliveries with what was read in them, and claim the next, in one step.
 
-        `Turn.settled` holds (delivery, state, first delivery of a duplicate).
+        `Exchange.settled` holds (delivery, state, first delivery of a duplicate).
         """
         request = self._request(keys.deliveries_lane(source), claim)
         request |= {"source": source, "plans": [rows.plan(plan) for plan in plans]}
-        settled, bells, lent, more, isolated = self._run("deliveries", [_json(request)], durable=bool(plans))
+        settled, bells, claimed, more, isolated = self._run("deliveries", [_json(request)], durable=bool(plans))
         token = claim.token if claim else ""
-        return Turn(
+        return Exchange(
             [(_text(d), _text(state), _text(first)) for d, state, first in settled],
             _texts(bells),
             [
-                HeldDelivery(id=_text(d), token=token, body=body, again=int(again), lapses=int(lapses))
-                for d, body, again, lapses in lent
+                HeldDelivery(id=_text(d), token=token, body=body, again=int(again), expiries=int(expiries))
+                for d, body, again, expiries in claimed
             ],
             bool(more),
             bool(isolated),
         )
 
-    def jobs(
+    def exchange_jobs(
         self,
         lane: str,
         outcomes: Sequence[Outcome] = (),
         claim: Claim | None = None,
         *,
         learn: str = "",
-    ) -> Turn[HeldJob]:
+    ) -> Exchange[HeldJob]:
         """Settle held jobs of one lane and claim the next, in one step.
 
         `learn` names the limit or action for which a rate is learnt where the vendor refuses too many calls.
-        `Turn.settled` holds (job, "", "").
+        `Exchange.settled` holds (job, "", "").
         """
         request = self._request(lane, claim) | {"settle": [rows.outcome(outcome) for outcome in outcomes]}
         if learn:
             request["learn"] = learn
-        settled, bells, lent, more, isolated, now, hold = self._run("jobs", [_json(request)], durable=bool(outcomes))
+        answer = self._run("jobs", [_json(request)], durable=bool(outcomes))
+        settled, bells, claimed, more, isolated, now, hold = answer
         token = claim.token if claim else ""
-        return Turn(
+        return Exchange(
             [(_text(job), "", "") for job in settled],
             _texts(bells),
-            [rows.held_job(row, token, int(now)) for row in lent],
+            [rows.held_job(row, token, int(now)) for row in claimed],
             bool(more),
             bool(isolated),
             int(hold) / 1000,
@@ -257,7 +260,7 @@ class Ledger:
                 "cap": claim.cap,
                 "lease": round(self.lease * 1000),
                 "per_call": claim.per_call,
-                "back": claim.back,
+                "claims_again": claim.claims_again_ms,
                 "redelivered": claim.redelivered,
             }
             if claim.isolated:

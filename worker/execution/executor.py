@@ -321,7 +321,7 @@ class _Progress:
 
 def _is_refusal(outcome: Outcome) -> bool:
     """Whether an outcome says that fewer calls at once would be better: the vendor is away, or did not answer."""
-    return outcome.signal == "outage" or (outcome.verdict in ("later", "uncertain") and outcome.maybe is True)
+    return outcome.signal == "outage" or (outcome.verdict in ("later", "uncertain") and outcome.effect_possible is True)
 
 
 def log_outcome(action: str, outcome: Outcome) -> None:
@@ -332,7 +332,7 @@ def log_outcome(action: str, outcome: Outcome) -> None:
             log.debug("job.done", **fields)
         case "dead" | "uncertain":
             log.warning(f"job.{outcome.verdict}", **fields)
-        case "back":
+        case "released":
             log.info("job.released", **fields)
         case verdict:
             log.info(f"job.{verdict}", **fields)

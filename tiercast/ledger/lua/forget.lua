@@ -44,12 +44,12 @@ local function take_out(job)
   call('ZREM', P .. 'due:' .. lane, job)
   call('ZREM', P .. 'held:' .. lane, job)
   call('HDEL', P .. 'lease:' .. lane, job)
-  call('HDEL', P .. 'lapsed:' .. lane, job)
+  call('HDEL', P .. 'expiries:' .. lane, job)
   local order, once, arrival, _, digest = groups_of(job)
   local f = call('HMGET', P .. 'j:' .. job, 's', 'm')
   local open_or_dead = not SETTLED[f[1]] or f[1] == 'dead'
-  leave(order, job, arrival)
-  leave(once, job, arrival)
+  leave_group(order, job, arrival)
+  leave_group(once, job, arrival)
   if once and (f[1] == 'uncertain' or (f[2] and open_or_dead)) then done_once(once, digest, job) end
   if order then orders[order] = true end
   if once then onces[once] = true end
@@ -111,7 +111,7 @@ for _, one in ipairs(found) do
   if not one.is_busy then
     if call('EXISTS', P .. 'd:' .. one.id, P .. 'b:' .. one.id) > 0 then removed = removed + 1 end
     for _, part in ipairs({ 'due:', 'held:' }) do call('ZREM', P .. part .. one.lane, one.id) end
-    for _, part in ipairs({ 'lease:', 'lapsed:' }) do call('HDEL', P .. part .. one.lane, one.id) end
+    for _, part in ipairs({ 'lease:', 'expiries:' }) do call('HDEL', P .. part .. one.lane, one.id) end
     if one.event then forget_mark(one.source, one.event, one.id) end
     forget_delivery(one.id, one.state, one.digests)
   end

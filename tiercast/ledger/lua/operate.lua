@@ -23,14 +23,14 @@ local function held(job) return call('HEXISTS', P .. 'lease:' .. lane_of(job), j
 local function pull_out(job)
   local order, once, arrival = groups_of(job)
   call('ZREM', P .. 'due:' .. lane_of(job), job)
-  leave(order, job, arrival)
-  leave(once, job, arrival)
+  leave_group(order, job, arrival)
+  leave_group(once, job, arrival)
   return order, once
 end
 
 local function pull_out_and_advance(job, state, reason)
   local order, once = pull_out(job)
-  forget_lapses(lane_of(job), job)
+  forget_expiries(lane_of(job), job)
   set_state(job, state, reason)
   if order then advance_order(order) end
   if once then advance_once(once) end
@@ -48,9 +48,9 @@ end
 local function start_over(job)
   local key = P .. 'j:' .. job
   renew_attempts(job)
-  forget_lapses(lane_of(job), job)
+  forget_expiries(lane_of(job), job)
   local order, once = pull_out(job)
-  enter(job)
+  find_place(job)
   if order then advance_order(order) end
   if once then advance_once(once) end
   return { 'ok', call('HGET', key, 's') }
@@ -64,8 +64,8 @@ local function barred_by(order, job)
 end
 
 -- One that may have had its effect keeps its once place while it is tried again, or another would be performed
--- before it was asked whether it happened. So it stands at once, whatever its turn, or it is left as it is.
-local function stand_again(job, order, once)
+-- before it was asked whether it happened. So it is owed at once, whatever its turn, or it is left as it is.
+local function acquire_again(job, order, once)
   local _, _, arrival, created = groups_of(job)
   if superseded_by(order, nil, nil, action_of(job), created, arrival) then
     return { 'no', 'a newer event was done, and this job may have had its effect: if it had none, drop it' }
@@ -76,15 +76,15 @@ local function stand_again(job, order, once)
   local bar = barred_by(order, job)
   if bar then return { 'no', 'a newer job may have had its effect: decide that one first: ' .. bar } end
   renew_attempts(job)
-  forget_lapses(lane_of(job), job)
+  forget_expiries(lane_of(job), job)
   rejoin(order, job, created, arrival)
-  stand(job, order, once)
+  acquire(job, order, once)
   return { 'ok', 'owed' }
 end
 
 local function try_again(job)
   local order, once = groups_of(job)
-  if order and once and call('GET', P .. 's:' .. once) == job then return stand_again(job, order, once) end
+  if order and once and call('GET', P .. 's:' .. once) == job then return acquire_again(job, order, once) end
   return start_over(job)
 end
 
@@ -92,10 +92,10 @@ local verbs = {}
 
 function verbs.pause()
   local lane_key = P .. 'lane:' .. request.lane
-  local wake_at = tonumber(call('HGET', lane_key, 'wake_at') or 0)
+  local hold_until = tonumber(call('HGET', lane_key, 'hold_until') or 0)
   call('SADD', P .. 'lanes', request.lane)
   -- A hold that is over and that no claim has ended yet is no part of the pause.
-  if wake_at > 0 and wake_at <= T then end_hold(request.lane) end
+  if hold_until > 0 and hold_until <= T then end_hold(request.lane) end
   call('HSET', lane_key, 'paused', request.reason, 'paused_by', request.by or '', 'paused_at', NOW)
   call('HSETNX', lane_key, 'hold_from', NOW)
   return { 'ok', 'paused' }
@@ -178,7 +178,7 @@ function verbs.redo(state)
   local name = action_of(again) .. string.match(again, ':r%d+$')
   call('HSET', P .. 'j:' .. again, unpack(set))
   call('HSET', d_key, 'j', names .. ' ' .. name)
-  enter(again)
+  find_place(again)
   return { 'ok', call('HGET', P .. 'j:' .. again, 's') }
 end
 
