@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tests.model.snapshot import Snapshot
+from tiercast.ledger.states import JobState
 
 SOURCE = "s"
 LEASE = 30_000
@@ -22,8 +23,8 @@ ENDED = 5
 #: The most members that have lost their lease twice and are claimed at once.
 TOGETHER = 16
 
-SETTLED = frozenset({"done", "skipped", "superseded", "dead", "uncertain"})
-BAD = frozenset({"dead", "uncertain"})
+FINAL = frozenset(str(state) for state in JobState if state.final)
+NEED_OPERATOR = frozenset(str(state) for state in JobState if state.needs_operator)
 
 #: The actions: whether their jobs have an order group and a once group. Those with a once group are not repeatable.
 ACTIONS = {"plain": (False, False), "latest": (True, False), "once": (False, True), "both": (True, True)}
@@ -257,9 +258,9 @@ class World:
     def leaves_at(self, delivery: Delivery) -> int | None:
         """When a delivery's retention is over; None while anything of it is open."""
         family = self.family(delivery)
-        if delivery.queued or any(job.state not in SETTLED for job in family):
+        if delivery.queued or any(job.state not in FINAL for job in family):
             return None
-        bad = delivery.state == "quarantined" or any(job.state in BAD for job in family)
+        bad = delivery.state == "quarantined" or any(job.state in NEED_OPERATOR for job in family)
         last = max([delivery.changed, *(job.changed for job in family)])
         return last + (self.keep_dead if bad else self.keep)
 
@@ -288,7 +289,7 @@ class World:
         ]
 
     def _set(self, job: Job, state: str) -> None:
-        if state in SETTLED or state == "parked":
+        if state in FINAL or state == "parked":
             job.out()
         job.state, job.changed = state, self.now
 

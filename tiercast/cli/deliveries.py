@@ -13,6 +13,7 @@ from ..event import Event, Json, customer_ids
 from ..ledger import keys
 from ..ledger.model import DeliveryInfo, DeliveryState, JobInfo, JobState
 from ..ledger.reading import Filter, Reader, event_of
+from ..ledger.states import listed
 from . import bulk, output
 from .bulk import ByAction, Member, Verb
 from .choosing import SHOWN, filters, is_empty, one_delivery
@@ -39,26 +40,23 @@ _REPLAY = Verb(
 )
 
 
-@click.group()
+@click.group(
+    help=f"""See what arrived and what became of it, and replay it.
+
+A delivery is one authenticated request. Wherever its id is asked for, a part
+of it will do that no other id has. Its states:
+
+\b
+{listed(DeliveryState)}
+
+\b
+Examples:
+  tiercast deliveries list --state quarantined
+  tiercast deliveries replay --state ignored --since 2h
+"""
+)
 def deliveries() -> None:
-    """See what arrived and what became of it, and replay it.
-
-    A delivery is one authenticated request. Wherever its id is asked for, a part
-    of it will do that no other id has. Its states:
-
-    \b
-      queued       stored, not read yet
-      processed    read; its jobs are on record
-      ignored      no rule for its event
-      duplicate    its event was told before
-      test         a preview from Voucherify's dashboard
-      quarantined  authentic, but it cannot be read; its reason says why
-
-    \b
-    Examples:
-      tiercast deliveries list --state quarantined
-      tiercast deliveries replay --state ignored --since 2h
-    """
+    """See what arrived and what became of it."""
 
 
 @deliveries.command("list")

@@ -12,6 +12,7 @@ from ..ledger import keys
 from ..ledger.model import Answer, Attempt, JobInfo, JobState
 from ..ledger.operating import Operator
 from ..ledger.reading import Filter, FoundJob, Reader
+from ..ledger.states import listed
 from . import bulk, output, waiting
 from .bulk import ByAction, Member, Verb
 from .choosing import SHOWN, filters, find_jobs, is_empty, one_job
@@ -54,29 +55,25 @@ _DROP = _job_verb("drop", "dropped", Operator.drop, JobState.OWED, JobState.PARK
 _REDO = _job_verb("redo", "redone", Operator.redo, JobState.DONE)
 
 
-@click.group()
+@click.group(
+    help=f"""See what is owed and what became of it; retry, redo, drop and resolve it.
+
+A job is one action owed for one event. Its key is SOURCE:EVENT:ACTION, and
+wherever one is asked for, a part of it will do that no other key has. Its
+states:
+
+\b
+{listed(JobState)}
+
+\b
+Examples:
+  tiercast jobs list --state dead --since 1d
+  tiercast jobs show evcus_5xYq:welcome
+  tiercast jobs retry --state dead --action crm-tier
+"""
+)
 def jobs() -> None:
-    """See what is owed and what became of it; retry, redo, drop and resolve it.
-
-    A job is one action owed for one event. Its key is SOURCE:EVENT:ACTION, and
-    wherever one is asked for, a part of it will do that no other key has. Its
-    states:
-
-    \b
-      owed        to be done now, or again later
-      parked      waits for another job of its order or once group
-      done        has succeeded
-      skipped     there was nothing to do
-      superseded  a newer event, or the once place, made it needless
-      dead        gave up; its error says why
-      uncertain   nobody knows whether it happened: resolve it
-
-    \b
-    Examples:
-      tiercast jobs list --state dead --since 1d
-      tiercast jobs show evcus_5xYq:welcome
-      tiercast jobs retry --state dead --action crm-tier
-    """
+    """See what is owed and what became of it."""
 
 
 @jobs.command("list")
@@ -403,8 +400,7 @@ def _row(info: JobInfo) -> tuple[object, ...]:
 
 def _facts(found: FoundJob, waits: list[str]) -> list[tuple[str, object]]:
     info = found.info
-    settled = info.state not in (JobState.OWED, JobState.PARKED)
-    due = "being performed" if info.held else None if settled else iso(info.due_ms)
+    due = "being performed" if info.held else None if info.state.final else iso(info.due_ms)
     return [
         ("key", info.key),
         ("sent as", info.sent_as),

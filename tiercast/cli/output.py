@@ -13,13 +13,10 @@ from typing import Any, Literal
 
 import click
 
-_COLOURS = {
-    "done": "green",
-    "processed": "green",
-    "dead": "red",
-    "quarantined": "red",
-    "uncertain": "yellow",
-    "paused": "yellow",
+from ..ledger.states import DeliveryState, JobState
+
+_COLOURS = {"paused": "yellow"} | {
+    str(state): state.colour for states in (DeliveryState, JobState) for state in states if state.colour
 }
 
 #: What stands between two columns.

@@ -6,36 +6,14 @@ Those that are made for every event and job are not frozen: that would triple th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
 from ..rule_outcomes import RuleOutcome
 from . import keys
+from .states import DeliveryState as DeliveryState  # noqa: PLC0414 - they are values of this module, too
+from .states import JobState as JobState  # noqa: PLC0414
 
 T = TypeVar("T")
-
-
-class DeliveryState(StrEnum):
-    """Where a delivery stands."""
-
-    QUEUED = "queued"
-    PROCESSED = "processed"
-    IGNORED = "ignored"
-    DUPLICATE = "duplicate"
-    TEST = "test"
-    QUARANTINED = "quarantined"
-
-
-class JobState(StrEnum):
-    """Where a job stands."""
-
-    OWED = "owed"
-    PARKED = "parked"
-    DONE = "done"
-    SKIPPED = "skipped"
-    SUPERSEDED = "superseded"
-    DEAD = "dead"
-    UNCERTAIN = "uncertain"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ _LOOKED_AT = 2000
 #: What stands for left-out text in a key that was copied from a table.
 _LEFT_OUT = ("…", "...")
 
-_INDEXED_JOBS = (JobState.PARKED, JobState.SKIPPED, JobState.SUPERSEDED, JobState.DEAD, JobState.UNCERTAIN)
+_INDEXED_JOBS = tuple(state for state in JobState if state.indexed)
+_INDEXED_DELIVERIES = tuple(state for state in DeliveryState if state.indexed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +180,7 @@ class Reader:
         """Up to so many ids that hold this part, in which `…` stands for anything."""
         pattern = _like(part)
         found: dict[str, None] = {}
-        states = (state for state in DeliveryState if state != DeliveryState.QUEUED)
-        names = [f"ix:d:{state}" for state in states]
+        names = [f"ix:d:{state}" for state in _INDEXED_DELIVERIES]
         names += [f"{set}:{keys.deliveries_lane(source)}" for source in self.sources() for set in ("due", "held")]
         for name in names:
             for member, _ in self._client.zscan_iter(self._key(name), match=pattern, count=_NAMES):
@@ -197,7 +197,7 @@ class Reader:
             heads = [self._client.zrange(self._key(f"{set}:{lane}"), -1, -1) for set in ("due", "held")]
             waiting = [_received(member.decode()) for head in heads for member in head]
             last[source] = max(waiting, default=None)
-        settled = [self._key(f"ix:d:{state}") for state in DeliveryState if state != DeliveryState.QUEUED]
+        settled = [self._key(f"ix:d:{state}") for state in _INDEXED_DELIVERIES]
         unseen = set(last)
         newest = islice(self._newest_first(settled, Filter(), queued=False), _LOOKED_AT)
         for page in _pages(newest, _PAGE):
@@ -418,7 +418,7 @@ class Reader:
 
     def count_deliveries(self) -> dict[str, int]:
         """How many deliveries there are in each settled state."""
-        return self._sizes("ix:d:", [state for state in DeliveryState if state != DeliveryState.QUEUED])
+        return self._sizes("ix:d:", _INDEXED_DELIVERIES)
 
     def count_jobs(self) -> dict[str, int]:
         """How many jobs there are in each state that has an index: all but owed (see `lanes`) and done."""

@@ -6,9 +6,8 @@
 
 local KEEP, KEEP_DEAD = 7 * 86400000, 30 * 86400000  -- replaced by the caller's retention
 
-local INDEXED = { parked = true, skipped = true, superseded = true, dead = true, uncertain = true }
-local SETTLED = { done = true, skipped = true, superseded = true, dead = true, uncertain = true }
-local BAD = { dead = true, uncertain = true }
+--STATES job: final indexed needs_operator
+--STATES delivery: needs_operator
 
 local actions = {}
 
@@ -62,7 +61,7 @@ local function flush_families()
       if f[3] then
         call('ZREM', P .. 'trim', delivery)
       else
-        local is_bad = tonumber(f[1] or 0) > 0 or f[2] == 'quarantined'
+        local is_bad = tonumber(f[1] or 0) > 0 or DELIVERY_NEEDS_OPERATOR[f[2]]
         leaving_at[#leaving_at + 1] = int(T + (is_bad and KEEP_DEAD or KEEP))
         leaving_at[#leaving_at + 1] = delivery
       end
@@ -93,8 +92,8 @@ local function set_state(job, state, reason, about, more)
     if about[REASON] then call('HDEL', key, 'r') end
     call('HSET', key, 's', state, 'z', NOW, unpack(more or {}))
   end
-  local open = (SETTLED[state] and 0 or 1) - ((old and not SETTLED[old]) and 1 or 0)
-  local bad = (BAD[state] and 1 or 0) - ((old and BAD[old]) and 1 or 0)
+  local open = (FINAL[state] and 0 or 1) - ((old and not FINAL[old]) and 1 or 0)
+  local bad = (NEEDS_OPERATOR[state] and 1 or 0) - ((old and NEEDS_OPERATOR[old]) and 1 or 0)
   count_family(about[DELIVERY], open, bad)
 end
 

@@ -47,7 +47,7 @@ local function take_out(job)
   call('HDEL', P .. 'expiries:' .. lane, job)
   local order, once, arrival, _, digest = groups_of(job)
   local f = call('HMGET', P .. 'j:' .. job, 's', 'm')
-  local open_or_dead = not SETTLED[f[1]] or f[1] == 'dead'
+  local open_or_dead = not FINAL[f[1]] or f[1] == 'dead'
   leave_group(order, job, arrival)
   leave_group(once, job, arrival)
   if once and (f[1] == 'uncertain' or (f[2] and open_or_dead)) then done_once(once, digest, job) end
@@ -58,7 +58,7 @@ end
 
 local function drop(job)
   local state = call('HGET', P .. 'j:' .. job, 's')
-  if not state or SETTLED[state] then return end
+  if not state or FINAL[state] then return end
   take_out(job)
   set_state(job, 'skipped', 'its customer was forgotten')
 end
