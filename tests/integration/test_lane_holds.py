@@ -114,8 +114,22 @@ class TestAsked:
         assert len(claim(timed, lane="jobs/log")) == 1
         assert on_hold(timed) > 50
         assert on_hold(timed, CRM) > 50
+        assert (lane(timed, CRM).cause, lane(timed, CRM).reason) == ("vendor", "429")
         clock.pass_(60)
         assert len(claim(timed, limits=HUBSPOT)) == len(claim(timed, lane=CRM, limits=HUBSPOT)) == 2
+
+    def test_jobs_that_wait_for_their_start_within_a_rate_are_not_told_of_a_hold(self, timed: Ledger) -> None:
+        # Given a rate of four calls a second, and five claimed jobs with a start each
+        jobs(timed, *range(20))
+        limits = (("slow", 250_000),)
+        assert [held.delay for held in claim(timed, limits=limits)] == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+        # When a further claim finds no start, and holds the lane
+        assert claim(timed, limits=limits) == []
+        assert lane(timed).cause == "rate"
+
+        # Then the drain keeps what it has claimed: a start that is given up is lost to everyone
+        assert on_hold(timed) == 0
 
     def test_a_shorter_hold_of_a_limit_ends_no_longer_one(self, timed: Ledger, clock: Clock) -> None:
         jobs(timed, 1, 2)

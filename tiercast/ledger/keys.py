@@ -35,6 +35,7 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     same; expires
     limit:<name>            string  when the next vendor call may start (microseconds); expires. `learnt/<name>` is
                                     the one of a learnt rate
+    limit_hold:<name>       string  why the vendor has the limit held; expires with the hold
     rate:<name>             hash    the rate that was learnt for a limit or an action's lane: base (jobs a second, right
                                     after the last refusal), at (when that was), ceiling (what the vendor refused; 0
                                     where that is not known), grown (ms that work has waited for the rate since then),

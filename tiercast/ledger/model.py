@@ -102,7 +102,7 @@ class Exchange(Generic[T]):
     """What settling and claiming in one round trip came to.
 
     `more` says that further members are due, `isolated` that some need a process of their own, `on_hold` how many
-    seconds the lane is still on hold.
+    seconds the lane is still on hold; a hold for its rate is not counted, since what is claimed has its starts.
     """
 
     settled: list[tuple[str, str, str]]

@@ -1,5 +1,5 @@
 -- Claiming: return expired leases to the lane, then claim what is due.
--- Touches due:, held:, lease:, expiries:, claim:, limit:, rate:, lane:; through `on_expiry` what its members need.
+-- Touches due:, held:, lease:, expiries:, claim:, limit:, limit_hold:, rate:, lane:; through `on_expiry` what its members need.
 
 local TOGETHER = 16  -- members whose lease has expired twice that one isolated claim takes
 
@@ -58,6 +58,14 @@ local function reserve(limits)
     call('SET', P .. 'limit:' .. limit.name, int(next_start), 'PX', int(ttl))
   end
   return start
+end
+
+-- Why a vendor has one of these limits held; nil where none is.
+local function reason_of_limits(limits)
+  for _, limit in ipairs(limits) do
+    local reason = call('GET', P .. 'limit_hold:' .. limit.name)
+    if reason then return reason end
+  end
 end
 
 -- How a learnt rate grows: up to a share of the rate that the vendor last refused, by a factor a second.
@@ -185,7 +193,10 @@ local function claim_due(lane, claim)
       local late
       start, late = reserve(limits)
       if not start then
-        if i == 1 then hold(lane, math.floor((late - HORIZON / 2) / 1000), 'rate', 'rate limit') end
+        if i == 1 then
+          local asked = reason_of_limits(limits)
+          hold(lane, math.floor((late - HORIZON / 2) / 1000), asked and 'vendor' or 'rate', asked or 'rate limit')
+        end
         start = late
         more = false
         break

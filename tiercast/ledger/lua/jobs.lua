@@ -10,7 +10,8 @@
 --    h {ms, cause, reason, limit or absent}: hold the limit, or else the lane}.
 -- Returns {[settled job, ...], bells, [[job, expired leases, delay, [attempts, attempts before retry, 1 where an effect
 --   is possible, delivery, once digest, ms when an effect became possible, ms that it has been failing],
---   [head of the event, at], body], ...], more, isolated, now in ms, ms that the lane is still on hold}; what is not there is null.
+--   [head of the event, at], body], ...], more, isolated, now in ms,
+--   ms that the lane is still on hold, but for its rate}; what is not there is null.
 --COMMON
 --PARKING
 --CLAIM
@@ -123,7 +124,16 @@ local function hold_as_asked(wanted)
   local ms, cause, reason, limit = wanted[1], wanted[2], wanted[3], wanted[4]
   if not limit then return hold(lane, T + ms, cause, reason) end
   local key, at = P .. 'limit:' .. limit, T_US + ms * 1000
-  if at > tonumber(call('GET', key) or 0) then call('SET', key, int(at), 'PX', int(ms + 1000)) end
+  if at <= tonumber(call('GET', key) or 0) then return end
+  call('SET', key, int(at), 'PX', int(ms + 1000))
+  if ms >= 1 then call('SET', P .. 'limit_hold:' .. limit, reason, 'PX', int(ms)) end
+end
+
+-- Ms that the lane is still on hold for what its vendor or an operator said. A hold for the rate does not count: the
+-- jobs that are claimed have their starts reserved, and to release them would leave those starts unused.
+local function held_ms()
+  local f = call('HMGET', lane_key, 'hold_until', 'cause')
+  return f[1] and f[2] ~= 'rate' and math.max(0, tonumber(f[1]) - T) or 0
 end
 
 -- The fields that say since when a job has been failing by itself: `ff`, and how long its lane had been on hold by then.
@@ -240,5 +250,5 @@ elseif #settled > 0 then
 end
 flush_families()
 ring_woken()
-local hold_until = tonumber(call('HGET', lane_key, 'hold_until') or 0)
-return { settled, bells, claimed, more, isolated, NOW, math.max(0, hold_until - T) }
+
+return { settled, bells, claimed, more, isolated, NOW, held_ms() }
