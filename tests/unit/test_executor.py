@@ -110,9 +110,11 @@ def test_concurrency_is_never_exceeded(loop: asyncio.AbstractEventLoop, tmp_path
 
 def test_the_window_grows_while_calls_take_no_longer(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     bench = Bench(loop, Async, tmp_path, seconds=0.05)
-    for _ in range(6):
+    for _ in range(50):  # a busy machine makes some calls take longer
         bench.start(*["slow"] * max(1, bench.executor.capacity()))
         bench.end()
+        if bench.executor.window.size > START_CALLS:
+            break
     assert bench.executor.window.size > START_CALLS
 
 
