@@ -159,14 +159,21 @@ class Halt(Exception):
         message: what is wrong and how to mend it, for the operator.
         after: seconds until the lane tries again.
         cause: `credential` where the vendor refused the credential, `setting` where an option is wrong.
+        code: the vendor's code for it, such as "401 INVALID_SESSION_ID".
     """
 
     def __init__(
-        self, message: str, *, after: float = 300.0, cause: Literal["credential", "setting"] = "credential"
+        self,
+        message: str,
+        *,
+        after: float = 300.0,
+        cause: Literal["credential", "setting"] = "credential",
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
         self.after = after
         self.cause = cause
+        self.code = code
 
 
 class Unknown(Exception):

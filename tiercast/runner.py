@@ -58,9 +58,10 @@ class ActionRunner:
         """Ask the kind whether an earlier attempt of the job had its effect."""
         return self.run(self._result(self.action.confirm, job))  # type: ignore[no-any-return]
 
-    def verify(self) -> str | None:
-        """Have the kind prove its credential; what it raises is raised."""
-        return self.run(self._result(self.action.verify))  # type: ignore[no-any-return]
+    def verify(self, *, timeout: float | None = None) -> str | None:
+        """Have the kind prove its credential within `timeout` seconds; what it raises is raised, TimeoutError too."""
+        proved: str | None = self.run(asyncio.wait_for(self._result(self.action.verify), timeout))
+        return proved
 
     def perform_cancelled(self, job: Job, *, after: float = 0.0) -> Answer | asyncio.CancelledError:
         """Perform a job of an async kind and cancel it after some seconds; what it came to, if it was quicker."""

@@ -20,6 +20,7 @@ from .deadline import Deadline
 from .encoding import encode_json
 from .keys import ulid_of
 from .redact import personal_values, redact, without_values
+from .tokens import Token, TokenHolder, bearer, client_credentials
 from .values import ValueForm, check_clear, iso_date, iso_datetime, unix_milliseconds, unix_seconds
 from .vendors import Meaning, Vendor, body_object, usual_codes
 from .waits import Waits, retry_after
@@ -35,13 +36,17 @@ __all__ = [
     "Deadline",
     "Item",
     "Meaning",
+    "Token",
+    "TokenHolder",
     "TooLarge",
     "ValueForm",
     "Vendor",
     "Waits",
+    "bearer",
     "body_object",
     "check_clear",
     "classify",
+    "client_credentials",
     "encode_json",
     "is_public",
     "iso_date",

@@ -60,7 +60,7 @@ class Meaning:
             return _LATER[self.verdict](message, after=wait, code=code)
         held = _HALTS.get(self.verdict)
         if held is not None:
-            return Halt(message, cause=held) if wait is None else Halt(message, cause=held, after=wait)
+            return Halt(message, cause=held, code=code, after=_HELD_SECONDS if wait is None else wait)
         others: dict[Verdict, Exception] = {
             "skip": Skip(message),
             "dead": Permanent(message, code=code),
@@ -68,6 +68,9 @@ class Meaning:
         }
         return others.get(self.verdict)
 
+
+#: Seconds after which a held lane tries again, where neither the answer nor the table names a time.
+_HELD_SECONDS = 300.0
 
 _HALTS: dict[Verdict, Literal["credential", "setting"]] = {"credential": "credential", "setting": "setting"}
 _LATER: dict[Verdict, type[RateLimited | RetryLater | Unavailable]] = {
