@@ -243,7 +243,7 @@ def test_a_job_in_doubt_whose_options_are_empty_now_is_not_skipped(effects: Path
     made = spec(Paying, effects)
 
     class Refusing(Options):
-        def render(self, event: Any) -> Any:
+        def render(self, event: Any, key: str = "") -> Any:
             raise Skip("option behaviour is empty for this event")
 
     refusing = ActionSpec(name="act", kind="paying", cls=Paying, options=Refusing(Paying.Options(), {"effects": "x"}))

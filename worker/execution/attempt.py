@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import structlog
 
-from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unavailable, Unknown
+from tiercast.actions import Action, Done, Halt, Job, Permanent, RetryLater, Skip, Unavailable, Unknown
 from tiercast.config.model import ActionSpec
 from tiercast.faults import fault_text
 from tiercast.ledger.keys import sent_key
@@ -66,7 +66,7 @@ class Attempt:
             event = _EVENTS.event_of(self.held)
             if not self._action.repeatable:
                 _ = event.data  # what is wrong with it must show before the effect could have happened
-            options = self._spec.render(event)
+            options = self._spec.render(event, self._key)
         except (Skip, Permanent) as answer:
             if self.asks_first:
                 return self._uncertain(f"it can no longer be asked whether it happened: {_text(answer)}")
@@ -113,8 +113,8 @@ class Attempt:
         Whatever it returned without raising is a success: to repeat it could have the effect twice.
         """
         match answer:
-            case None | str():
-                return self._outcome("done", answer, effect_possible=False)
+            case None | str() | Done():
+                return self._outcome("done", answer if answer is None else str(answer), effect_possible=False)
             case Skip():
                 return self._outcome("skipped", _text(answer), answered=self._called)
             case Permanent():
