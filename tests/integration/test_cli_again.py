@@ -196,7 +196,7 @@ class TestResolve:
     def test_by_filter_with_the_keys_to_look_for(self, story: Story, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         self.uncertain(story)
         monkeypatch.setattr(output, "can_ask", lambda: True)
-        result = run("jobs", "resolve", "--action", "points", "done", input="y\n")
+        result = run("jobs", "resolve", "--action", "points", "done", input="y\nasked the vendor\n")
         assert f"{SOURCE}:once-abc1:points" in result.stderr
         assert "2 jobs chosen (2 uncertain)" in result.stderr
         assert "Resolved 2 jobs" in result.stdout

@@ -10,9 +10,10 @@ import redis
 
 from tests.conftest import Clock
 from tests.integration.test_ledger import SOURCE, claim, delivery_id, process, record
+from tests.operators import ANN
+from tiercast.control import Control
 from tiercast.ledger import Ledger, new_token
 from tiercast.ledger.model import Claim, DeliveryState, Exchange, HeldDelivery, HeldJob, Outcome, Plan, PlannedJob
-from tiercast.ledger.operating import Operator
 
 DELIVERIES = f"deliveries/{SOURCE}"
 MAIL = "jobs/mail"
@@ -246,7 +247,7 @@ class TestWhatNeedsNoBell:
 
     def test_a_paused_lane_is_not_rung_for_until_it_is_resumed(self, timed: Ledger) -> None:
         rung: list[str] = []
-        operator = Operator(timed, rung.extend)
+        operator = Control(timed, ANN, rung.extend)
         operator.pause(DELIVERIES)
         assert record(timed, 1) == []
         operator.resume(DELIVERIES)

@@ -8,9 +8,10 @@ import pytest
 
 from tests.conftest import Clock
 from tests.integration.test_ledger import claim, delivery_id, process, settle, state_of
+from tests.operators import ANN
+from tiercast.control import Control
 from tiercast.ledger import Digests, Ledger, new_token
 from tiercast.ledger.model import Claim, HeldJob, Hold, LaneInfo, Outcome, PlannedJob
-from tiercast.ledger.operating import Operator
 from tiercast.ledger.reading import Reader
 
 MAIL, CRM = "jobs/mail", "jobs/crm"
@@ -214,7 +215,7 @@ class TestFailing:
         assert (again.key, again.failing) == (first.key, 5)
 
     def test_time_in_which_an_operator_paused_the_lane_does_not_count(self, timed: Ledger, clock: Clock) -> None:
-        operator = Operator(timed, lambda _: None)
+        operator = Control(timed, ANN, lambda _: None)
         jobs(timed, 1)
         self.fail(timed)
         clock.pass_(10)
@@ -227,7 +228,7 @@ class TestFailing:
     @pytest.mark.parametrize("first", ["pause", "hold"])
     def test_a_pause_and_a_hold_at_once_count_once(self, timed: Ledger, clock: Clock, first: str) -> None:
         # Given a job that has been failing for 10 s, of a lane with another one under way
-        operator = Operator(timed, lambda _: None)
+        operator = Control(timed, ANN, lambda _: None)
         jobs(timed, 1)
         self.fail(timed)
         clock.pass_(10)
@@ -250,7 +251,7 @@ class TestFailing:
         assert {job.event_id: job.failing for job in claim(timed)}["mail1"] == 15
 
     def test_a_hold_that_was_over_before_a_pause_does_not_join_it(self, timed: Ledger, clock: Clock) -> None:
-        operator = Operator(timed, lambda _: None)
+        operator = Control(timed, ANN, lambda _: None)
         jobs(timed, 1)
         self.fail(timed)
         release(timed, claim(timed)[0], hold=Hold(seconds=40, cause="vendor", reason="429"))
@@ -267,7 +268,7 @@ class TestFailing:
         clock.pass_(86400)
         (held,) = claim(timed)
         settle(timed, held, "dead", effect_possible=True)
-        assert Operator(timed, lambda _: None).retry(held.key).done
+        assert Control(timed, ANN, lambda _: None).retry(held.key).done
         clock.pass_(60)
         assert self.failing(timed) is None
         self.fail(timed)
@@ -398,7 +399,7 @@ class TestOutage:
     def test_an_operator_opens_it(self, timed: Ledger) -> None:
         self.begin(timed)
         rung: list[str] = []
-        assert Operator(timed, rung.extend).resume(MAIL).done
+        assert Control(timed, ANN, rung.extend).resume(MAIL).done
         assert rung == [MAIL]
         assert len(claim(timed, n=20)) == 20
 
@@ -433,7 +434,7 @@ def test_a_paused_lane_shows_its_pause_and_not_its_hold(timed: Ledger) -> None:
     jobs(timed, 1)
     release(timed, claim(timed)[0], hold=Hold(seconds=60, cause="vendor", reason="429"))
     ends = lane(timed).hold_until_ms
-    Operator(timed, lambda _: None).pause(MAIL, "tea")
+    Control(timed, ANN, lambda _: None).pause(MAIL, "tea")
     found = lane(timed)
     assert (found.paused, found.cause, found.reason, found.hold_until_ms) == (True, "paused", "tea", ends)
 

@@ -8,10 +8,11 @@ import pytest
 import redis
 
 from tests.conftest import Clock
+from tests.operators import ANN
+from tiercast.control import Control
 from tiercast.errors import LedgerFull, LedgerUnavailable
 from tiercast.ledger import Digests, Ledger, new_token
 from tiercast.ledger.model import Claim, DeliveryState, HeldJob, Hold, Outcome, Plan, PlannedJob
-from tiercast.ledger.operating import Operator
 from tiercast.ledger.reading import Filter, Reader
 
 SOURCE = "voucherify"
@@ -554,14 +555,14 @@ class TestOnce:
         assert state_of(ledger, "e2") == "parked"
         assert claim(ledger) == []
 
-        operator = Operator(ledger, lambda _: None)
+        operator = Control(ledger, ANN, lambda _: None)
         assert operator.resolve("voucherify:e1:mail", "done").done
         assert [state_of(ledger, e) for e in ("e1", "e2")] == ["done", "superseded"]
 
     def test_dropping_releases_the_next(self, ledger: Ledger) -> None:
         self.once(ledger, "e1", 1)
         self.once(ledger, "e2", 2)
-        assert Operator(ledger, lambda _: None).drop("voucherify:e1:mail").done
+        assert Control(ledger, ANN, lambda _: None).drop("voucherify:e1:mail").done
         assert [state_of(ledger, e) for e in ("e1", "e2")] == ["skipped", "owed"]
 
     def test_dead_with_a_possible_effect_keeps_its_place_beyond_its_retention(
@@ -589,7 +590,7 @@ class TestOnce:
 class TestOperating:
     def test_a_paused_lane_lends_nothing_until_it_is_resumed(self, ledger: Ledger) -> None:
         rung: list[str] = []
-        operator = Operator(ledger, rung.extend)
+        operator = Control(ledger, ANN, rung.extend)
         process(ledger, "e1", PlannedJob(action="mail"), number=1)
         operator.pause("jobs/mail")
         assert claim(ledger) == []
@@ -601,21 +602,21 @@ class TestOperating:
     def test_retry_gives_a_dead_job_new_attempts(self, ledger: Ledger) -> None:
         process(ledger, "e1", PlannedJob(action="mail"), number=1)
         settle(ledger, claim(ledger)[0], "dead", text="no")
-        assert Operator(ledger, lambda _: None).retry("voucherify:e1:mail").done
+        assert Control(ledger, ANN, lambda _: None).retry("voucherify:e1:mail").done
         (job,) = claim(ledger)
         assert (job.attempts, job.tries) == (1, 0)
 
     def test_what_is_done_is_not_retried(self, ledger: Ledger) -> None:
         process(ledger, "e1", PlannedJob(action="mail"), number=1)
         settle(ledger, claim(ledger)[0], "done")
-        answer = Operator(ledger, lambda _: None).retry("voucherify:e1:mail")
+        answer = Control(ledger, ANN, lambda _: None).retry("voucherify:e1:mail")
         assert not answer.done
         assert "tiercast jobs redo" in answer.text
 
     def test_replay_adds_missing_jobs_and_again_does_done_ones_under_a_new_key(self, ledger: Ledger) -> None:
         process(ledger, "e1", PlannedJob(action="mail"), number=1)
         settle(ledger, claim(ledger)[0], "done")
-        operator = Operator(ledger, lambda _: None)
+        operator = Control(ledger, ANN, lambda _: None)
         for again, expected in ((False, []), (True, ["r2"]), (True, ["r3"])):
             assert operator.replay(delivery_id(1), again=again).done
             token = new_token()

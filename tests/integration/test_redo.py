@@ -11,10 +11,11 @@ import redis
 from tests.conftest import Clock
 from tests.model import invariants
 from tests.model.snapshot import take_snapshot
+from tests.operators import ANN
+from tiercast.control import Control
 from tiercast.ids import new_delivery_id
 from tiercast.ledger import Digests, Ledger, new_token
 from tiercast.ledger.model import Answer, Claim, DeliveryState, HeldJob, Outcome, Plan, PlannedJob
-from tiercast.ledger.operating import Operator
 from tiercast.ledger.reading import Reader
 
 SOURCE = "s"  # that of the model, whose invariants are checked
@@ -26,7 +27,7 @@ class Story:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.reader = Reader(ledger, Digests("test"))
-        self.operator = Operator(ledger, lambda _: None)
+        self.operator = Control(ledger, ANN, lambda _: None)
 
     def arrive(self, event: str, *jobs: PlannedJob, created: int = 1, state: str = "processed") -> str:
         delivery = new_delivery_id()

@@ -95,6 +95,12 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     <why>", where the server does not let us)
     erasing:<digest>        string  JSON: all names of a customer whose erasure is not complete, for the next run; by
                                     the digest of each name; goes when it is complete, at the latest after 90 days
+    audit                   stream  who changed what, an entry a change or part of one, for 400 days: at (when), by
+                                    (user), from (cli or console), address (their host or network address), verb,
+                                    subject (job, delivery, lane, operation, digest, or a filter in words), count
+                                    (members changed), refused (members left alone), why, result, op (operation),
+                                    request (the same for all parts of one), part (from 1 on)
+    audit_fresh             stream  the same while it is written anew without a person's name; within one script
     trim                    zset    delivery -> when it leaves the ledger, with its event and jobs
     clock                   string  tests only: what the clock shows
     budget                  string  tests only: how many members of large groups one script visits

@@ -10,7 +10,7 @@ from importlib.resources import files
 from .states import in_lua
 
 #: Every script, one file each, with its keys and arguments in its head.
-NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "trim", "forget", "shift")
+NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "audit", "trim", "forget", "shift")
 
 _PARTS = {
     "--COMMON": "_common.lua",
@@ -18,6 +18,8 @@ _PARTS = {
     "--NAMES": "_names.lua",
     "--CLAIM": "_claim.lua",
     "--LEAVING": "_leaving.lua",
+    "--AUDIT": "_audit.lua",
+    "--VERBS": "_verbs.lua",
 }
 
 #: `--STATES job: final indexed` in a part: the tables of states that it needs, made from states.py.

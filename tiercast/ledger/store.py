@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import redis
@@ -14,7 +14,7 @@ from redis.retry import Retry
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from ..redis_address import RedisAddress
 from . import keys, rows, scripts
-from .model import Claim, Due, Exchange, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted
+from .model import Answer, Claim, Due, Exchange, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted
 from .refusal import REMEDIES, error_code
 from .rewriting import look_after_files
 from .wire import ask
@@ -224,14 +224,52 @@ class Ledger:
         total, more, found, bells = self._run("shift", args)
         return Shifted(int(total), bool(more), int(found) / 1000, _texts(bells))
 
-    def operate(self, verb: str, **request: Any) -> tuple[bool, str, list[str]]:
-        """Run an operator's verb (see lua/operate.lua): done or not, the new state or why not, lanes to ring for.
+    def operate(self, verb: str, **member: Any) -> tuple[bool, str, list[str]]:
+        """Run an operator's verb (see lua/_verbs.lua): done or not, the new state or why not, lanes to ring for.
 
         It is not repeated by itself: some verbs mean more the second time.
         """
-        request |= {"verb": verb, "keep": self._keep_ms, "keep_dead": self._keep_dead_ms}
-        answer, text, bells = self._run("operate", [_json(request)], repeats=0)
-        return answer == b"ok", _text(text), _texts(bells)
+        (answer,), bells = self.operate_many(verb, [member])
+        return answer.done, answer.text, bells
+
+    def operate_many(
+        self, verb: str, members: Sequence[Mapping[str, Any]], *, audit: Mapping[str, Any] | None = None
+    ) -> tuple[list[Answer], list[str]]:
+        """Run an operator's verb for up to 100 members in one step, with its audit entry; not repeated by itself.
+
+        Returns an answer for each member, and lanes to ring for.
+        """
+        request: dict[str, Any] = {"verb": verb, "keep": self._keep_ms, "keep_dead": self._keep_dead_ms}
+        request["members"] = list(members)
+        if audit:
+            request["audit"] = dict(audit)
+        answers, bells = self._run("operate", [_json(request)], repeats=0)
+        return [Answer(done == b"ok", _text(text)) for done, text in answers], _texts(bells)
+
+    # --- audit
+
+    def note_audit(self, entry: Mapping[str, Any], *, count: int, refused: int, result: str) -> None:
+        """Write an audit entry of a change that is made elsewhere; not repeated by itself."""
+        request = {"entry": dict(entry), "count": count, "refused": refused, "result": result}
+        self._run("audit", [_json(request)], repeats=0)
+
+    def audit_entries(self, page: int) -> Iterator[dict[str, str]]:
+        """The fields of all audit entries (see keys.py), newest first, so many a round trip; `id` is the stream's."""
+        last = "+"
+        while True:
+            try:
+                found = cast(Any, self.client).xrevrange(self.key("audit"), max=last, count=page)
+            except redis.RedisError as error:
+                raise _translate(error) from error
+            for id, fields in found:
+                yield {"id": _text(id)} | {_text(name): _text(value) for name, value in fields.items()}
+            if len(found) < page:
+                return
+            last = "(" + _text(found[-1][0])
+
+    def scrub_audit(self, texts: Mapping[str, Mapping[str, str]]) -> int:
+        """Give fields of audit entries other texts, by the entry's id and the field's name; how many changed."""
+        return int(self._run("audit", [_json({"scrub": texts})])) if texts else 0
 
     def forget(
         self,
@@ -239,13 +277,17 @@ class Ledger:
         deliveries: Sequence[tuple[str, str]] = (),
         *,
         bodies: Sequence[str] = (),
+        audit: Mapping[str, Any] | None = None,
     ) -> Forgotten:
         """Leave tombstones for a customer's names, and remove (delivery, source) pairs with everything about them.
 
-        `names` are digests; of `bodies` only the raw body goes, where nothing needs it any more.
+        `names` are digests; of `bodies` only the raw body goes, where nothing needs it any more; `audit` is the entry
+        of this part of the request.
         """
-        request = {"keep": self._keep_ms, "keep_dead": self._keep_dead_ms, "names": list(names)}
+        request: dict[str, Any] = {"keep": self._keep_ms, "keep_dead": self._keep_dead_ms, "names": list(names)}
         request |= {"deliveries": [list(pair) for pair in deliveries], "bodies": list(bodies)}
+        if audit:
+            request["audit"] = dict(audit)
         removed, jobs, busy, needed, bells = self._run("forget", [_json(request)], durable=True)
         return Forgotten(int(removed), int(jobs), _texts(busy), _texts(needed), _texts(bells))
 

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Forget a customer: drop what is open of their jobs, then remove their deliveries with everything about them.
--- Keys: all of _common, _parking, _leaving and _names; gone, rewrite, projects, m: of the events; held: and lease: of the jobs.
--- ARGV[1]: {keep, keep_dead, names: [digest, ...], deliveries: [[delivery, source], ...], bodies: [delivery, ...]}:
---   `names` leave a tombstone each; of `bodies` only the raw body goes, where nothing is open any more.
+-- Keys: all of _common, _parking, _leaving, _names and _audit; gone, rewrite, projects, m: of the events; held: and lease: of the jobs.
+-- ARGV[1]: {keep, keep_dead, names: [digest, ...], deliveries: [[delivery, source], ...], bodies: [delivery, ...],
+--   audit: {...} as in _audit or absent}: `names` leave a tombstone each; of `bodies` only the raw body goes, where
+--   nothing is open any more.
 -- Returns {deliveries removed, jobs removed, [job that is being performed, ...], [delivery of `bodies` that still
 --   needs its body, ...], bells}. A delivery with a job that is being performed stays, its other jobs are dropped.
 -- Once places stay, without the name of the job that took them: nothing is paid again to whom was forgotten.
@@ -10,6 +11,7 @@
 --PARKING
 --LEAVING
 --NAMES
+--AUDIT
 
 local request = cjson.decode(ARGV[1])
 KEEP, KEEP_DEAD = request.keep, request.keep_dead
@@ -127,5 +129,7 @@ for _, delivery in ipairs(request.bodies) do
   end
 end
 if removed > 0 or #request.bodies > #needed then call('HSETNX', P .. 'rewrite', 'forgot', NOW) end
+-- A step that only waits for jobs under way says nothing.
+if request.audit and (removed > 0 or request.audit.part == 1) then audit(request.audit, removed, 0, '') end
 ring_woken()
 return { removed, jobs, busy, needed, bells }
