@@ -21,7 +21,8 @@ BLACK_HOLE = "BENCH_BLACK_HOLE"
 
 @cache
 def _client() -> Any:
-    return redis.Redis.from_url(redis_url())
+    # All actions of a process share it: up to 64 threads each, where redis-py allows 100 connections.
+    return redis.Redis.from_url(redis_url(), max_connections=1024)
 
 
 class Incr(Action):

@@ -32,7 +32,8 @@ def held_job(behaviour: str = "done", number: int = 1, **changes: Any) -> HeldJo
     """A job under our lease."""
     body = json.dumps(envelope(JOINED, sample_data(name=behaviour), event_id=f"ev{number}")).encode()
     fields: dict[str, Any] = {
-        "key": f"voucherify:ev{number}:act", "token": "tok", "attempts": 0, "tries": 0, "maybe": False, "lapses": 0,
+        "key": f"voucherify:ev{number}:act", "token": "tok", "attempts": 0, "tries": 0, "effect_possible": False,
+        "expiries": 0,
         "delay": 0.0, "delivery": f"d{next(_DELIVERIES)}", "event_id": f"ev{number}", "type": JOINED,
         "at": "2026-08-01T10:00:00.000Z", "created_us": 1, "source": "voucherify", "form": "envelope", "once": None,
         "body": body,

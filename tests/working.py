@@ -102,7 +102,7 @@ class Works(Stack):
             return sum(lane.held for lane in reader.lanes())
 
     def family(self, name: str = "worker") -> list[psutil.Process]:
-        """A worker's processes: its own, those of its pool, and those aside."""
+        """A worker's processes: its own, those of its pool, and the one of isolated members."""
         main = psutil.Process(self.processes[name].pid)
         return [main, *main.children(recursive=True)]
 

@@ -12,17 +12,22 @@ from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, ClassVar, Literal
 
 import marshmallow
-from marshmallow import fields
 
 from .event import Event
+from .option_fields import BaseUrl, FileText, Fixed, Properties, Secret
 
 __all__ = [
     "Action",
+    "BaseUrl",
+    "Done",
     "FileText",
+    "Fixed",
     "Halt",
     "Job",
     "Permanent",
+    "Properties",
     "RateLimited",
+    "Result",
     "RetryLater",
     "Secret",
     "Skip",
@@ -50,8 +55,45 @@ class Values(dict[str, Any]):
         return f"Values({', '.join(self)})"
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Done, with a note that the operator should see: nothing is tried again because of it.
+
+    Attributes:
+        text: what was done, as `perform` may return by itself.
+        note: what was left out or is not certain, such as "phone left out: it is no E.164 number". It holds nothing
+            personal, and the same cause gives the same note.
+    """
+
+    text: str | None
+    note: str
+
+    def __str__(self) -> str:
+        """The text that goes on record; the note can be searched for.
+
+        >>> str(Done("profile updated", "phone left out"))
+        'profile updated; note: phone left out'
+        """
+        return f"{self.text}; note: {self.note}" if self.text else f"note: {self.note}"
+
+
+#: What performing a job gives where it is done.
+Result = str | Done | None
+
+
 class Permanent(Exception):
-    """No repeat can help: the job becomes `dead`, with this message."""
+    """No repeat can help: the job becomes `dead`, with this message.
+
+    Args:
+        message: what is wrong and what to do about it, for the operator.
+        code: the vendor's code for it, such as "400 PROPERTY_DOESNT_EXIST". Where 20 jobs of an action die of one code
+            with no success between them, the lane is held and no further job dies of it. None where the cause is this
+            job's alone and says nothing of others.
+    """
+
+    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Skip(Exception):
@@ -66,12 +108,16 @@ class RetryLater(Exception):
         after: seconds until the next attempt; by default the action's backoff decides.
         everyone: True where the cause holds for every job of the action. With `after`, the action's limit or lane is
             held until then; without it, Tiercast learns a rate that the vendor bears. Neither counts as an attempt.
+        code: the vendor's code for it, if it gave one.
     """
 
-    def __init__(self, message: str = "", *, after: float | None = None, everyone: bool = False) -> None:
+    def __init__(
+        self, message: str = "", *, after: float | None = None, everyone: bool = False, code: str | None = None
+    ) -> None:
         super().__init__(message)
         self.after = after
         self.everyone = everyone
+        self.code = code
 
 
 class RateLimited(RetryLater):
@@ -80,10 +126,11 @@ class RateLimited(RetryLater):
     Args:
         message: what the vendor said, for the operator.
         after: seconds until the vendor takes calls again, where it says so.
+        code: the vendor's code for it, if it gave one.
     """
 
-    def __init__(self, message: str = "", *, after: float | None = None) -> None:
-        super().__init__(message, after=after, everyone=True)
+    def __init__(self, message: str = "", *, after: float | None = None, code: str | None = None) -> None:
+        super().__init__(message, after=after, everyone=True, code=code)
 
 
 class Unavailable(RetryLater):
@@ -95,10 +142,11 @@ class Unavailable(RetryLater):
     Args:
         message: what went wrong, for the operator.
         after: seconds until the vendor is back, where it says so; the lane is then held until that time.
+        code: the vendor's code for it, if it gave one.
     """
 
-    def __init__(self, message: str = "", *, after: float | None = None) -> None:
-        super().__init__(message, after=after, everyone=after is not None)
+    def __init__(self, message: str = "", *, after: float | None = None, code: str | None = None) -> None:
+        super().__init__(message, after=after, everyone=after is not None, code=code)
 
 
 class Halt(Exception):
@@ -111,14 +159,21 @@ class Halt(Exception):
         message: what is wrong and how to mend it, for the operator.
         after: seconds until the lane tries again.
         cause: `credential` where the vendor refused the credential, `setting` where an option is wrong.
+        code: the vendor's code for it, such as "401 INVALID_SESSION_ID".
     """
 
     def __init__(
-        self, message: str, *, after: float = 300.0, cause: Literal["credential", "setting"] = "credential"
+        self,
+        message: str,
+        *,
+        after: float = 300.0,
+        cause: Literal["credential", "setting"] = "credential",
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
         self.after = after
         self.cause = cause
+        self.code = code
 
 
 class Unknown(Exception):
@@ -133,14 +188,6 @@ class Unknown(Exception):
     def __init__(self, message: str = "", *, unavailable: bool = False) -> None:
         super().__init__(message)
         self.unavailable = unavailable
-
-
-class Secret(fields.String):
-    """An option that holds a secret: given only as `env:NAME` or `file:PATH`, never shown, never a template."""
-
-
-class FileText(fields.String):
-    """An option whose text may stand in a file: `file:PATH` is read when the configuration is, from its folder on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +252,8 @@ class Action:
         self.options = Values(options)
         self.timeout = timeout
 
-    def perform(self, job: Job) -> Awaitable[str | None] | str | None:
-        """Do it. Return a short text for the operator, or None. `async def` or `def`.
+    def perform(self, job: Job) -> Awaitable[Result] | Result:
+        """Do it. Return a short text for the operator, `Done` with a note, or None. `async def` or `def`.
 
         Raises:
             Permanent, RetryLater, Skip, Halt, Unknown: as each says; any other exception is tried again.
@@ -215,10 +262,10 @@ class Action:
 
     def perform_many(
         self, jobs: list[Job]
-    ) -> AsyncIterable[tuple[Job, str | Exception | None]] | Iterable[tuple[Job, str | Exception | None]]:
+    ) -> AsyncIterable[tuple[Job, Result | Exception]] | Iterable[tuple[Job, Result | Exception]]:
         """Do several in one call, where the vendor has such a call; override it to declare that.
 
-        Yields (job, outcome): a text or None where it is done, or one of the exceptions of `perform`. A job that
+        Yields (job, outcome): what `perform` returns, or one of the exceptions that it raises. A job that
         is left out is tried again. What is raised instead holds for every job not yet yielded. A generator, or an
         async generator.
         """
@@ -232,6 +279,20 @@ class Action:
         says when to ask again.
         """
         raise NotImplementedError
+
+    def verify(self) -> Awaitable[str | None] | str | None:
+        """Prove with a harmless call that the vendor takes the credential; override it where there is such a call.
+
+        `tiercast check --online` runs it, and a lane that is held for its credential asks it before it goes on.
+
+        Returns:
+            What was proved, such as "the token belongs to account 12345"; None where it cannot be told.
+
+        Raises:
+            Halt: the credential or a setting is refused.
+            RetryLater, Unknown: it could not be found out now.
+        """
+        return None
 
     def rehearse(self, job: Job) -> None:
         """Build what `perform` would send for the job, and send nothing; by default nothing.
@@ -259,6 +320,11 @@ class Action:
     def can_confirm(cls) -> bool:
         """Whether the kind can find out about an attempt without an answer."""
         return cls.confirm is not Action.confirm
+
+    @classmethod
+    def can_verify(cls) -> bool:
+        """Whether the kind can prove its credential without an effect."""
+        return cls.verify is not Action.verify
 
     @classmethod
     def is_async(cls) -> bool:

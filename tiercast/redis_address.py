@@ -215,3 +215,15 @@ def _choice(options: Mapping[str, str], name: str, choices: Mapping[str, bool], 
     if text.lower() not in choices:
         raise AddressError(f"has the option {name}, whose value is none of {', '.join(choices)}")
     return choices[text.lower()]
+
+
+def place(url: str) -> str:
+    """The host and port of an address, without what may be secret in it."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return f"{parts.hostname or 'localhost'}:{port or 6379}"

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
 
-from .actions import Action, Job
+from .actions import Action, Job, Result
 
-#: What became of a job: a text or None where it is done, or the exception that the kind answered with.
-Answer = str | Exception | None
+#: What became of a job: what the kind returned where it is done, or the exception that it answered with.
+Answer = Result | Exception
 
 _T = TypeVar("_T")
 
@@ -42,7 +42,7 @@ class ActionRunner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def perform(self, job: Job) -> str | None:
+    def perform(self, job: Job) -> Result:
         """Perform one job and return what the kind returned; what it raises is raised."""
         return self.run(self._result(self.action.perform, job))  # type: ignore[no-any-return]
 
@@ -57,6 +57,11 @@ class ActionRunner:
     def confirm(self, job: Job) -> bool | None:
         """Ask the kind whether an earlier attempt of the job had its effect."""
         return self.run(self._result(self.action.confirm, job))  # type: ignore[no-any-return]
+
+    def verify(self, *, timeout: float | None = None) -> str | None:
+        """Have the kind prove its credential within `timeout` seconds; what it raises is raised, TimeoutError too."""
+        proved: str | None = self.run(asyncio.wait_for(self._result(self.action.verify), timeout))
+        return proved
 
     def perform_cancelled(self, job: Job, *, after: float = 0.0) -> Answer | asyncio.CancelledError:
         """Perform a job of an async kind and cancel it after some seconds; what it came to, if it was quicker."""
@@ -119,7 +124,7 @@ async def _awaited(work: Awaitable[_T]) -> _T:
     return await work
 
 
-def perform(action: Action, job: Job) -> str | None:
+def perform(action: Action, job: Job) -> Result:
     """Perform one job on an event loop that lasts for this call only."""
     return _once(action, lambda runner: runner.perform(job))
 

@@ -31,9 +31,9 @@ from typing import Any, ClassVar
 import marshmallow
 import pytest
 
-from .actions import Action, Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
+from .actions import Action, Done, Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
 from .event import TIER_EVENTS, Event, customer_object
-from .runner import ActionRunner
+from .runner import ActionRunner, Answer
 from .samples import envelope, sample_data, sample_event
 
 __all__ = ["ActionContract", "envelope", "make_action", "make_job", "sample_data", "sample_event"]
@@ -196,14 +196,14 @@ class ActionContract:
     def check(self, runner: ActionRunner, job: Job) -> None:
         """Perform the job, and check what came of it."""
         try:
-            outcome: str | Exception | None = runner.perform(job)
+            outcome: Answer = runner.perform(job)
         except OUTCOMES as error:
             outcome = error
         self.check_outcome(runner.action, job, outcome)
 
-    def check_outcome(self, action: Action, job: Job, outcome: str | Exception | None) -> None:
+    def check_outcome(self, action: Action, job: Job, outcome: Answer) -> None:
         """Check that an outcome is one that Tiercast knows, and holds neither secrets nor personal data."""
-        assert outcome is None or isinstance(outcome, (str, *OUTCOMES)), f"not an outcome: {outcome!r}"
+        assert outcome is None or isinstance(outcome, (str, Done, *OUTCOMES)), f"not an outcome: {outcome!r}"
         text = str(outcome or "")
         assert len(text) <= 1000, "an outcome is a short text"
         customer = customer_object(job.event) or {}

@@ -13,7 +13,7 @@ from tiercast.bells import lanes_of, publisher, queue_of
 from tiercast.config import load_config
 from tiercast.config.model import ActionSpec, Config
 from tiercast.ledger import Digests, Ledger, keys, open_ledger, prepare
-from tiercast.ledger.model import Claim, HeldJob, Outcome, Turn
+from tiercast.ledger.model import Claim, Exchange, HeldJob, Outcome
 from tiercast.ringer import BellRinger
 from tiercast.settings import Settings, load_settings
 
@@ -72,8 +72,8 @@ class WorkerProcess:
     def _jobs_drain(self, spec: ActionSpec, *, isolated: bool) -> JobsDrain:
         lane, learn = keys.jobs_lane(spec.name), learn_name(spec)
 
-        def settle(outcomes: list[Outcome], claim: Claim | None) -> Turn[HeldJob]:
-            return self.ledger.jobs(lane, outcomes, claim, learn=learn)
+        def settle(outcomes: list[Outcome], claim: Claim | None) -> Exchange[HeldJob]:
+            return self.ledger.exchange_jobs(lane, outcomes, claim, learn=learn)
 
         outbox = Outbox(settle, lambda outcome: drain.count(**{outcome.verdict: 1}))
         leases = LeaseTable(self.ledger.lease, overdue_after(spec))

@@ -223,7 +223,7 @@ def pause(seconds: float) -> None:
 
 
 def _is_pool(process: psutil.Process) -> bool:
-    """Whether it is a process of the pool, and none that works aside."""
+    """Whether it is a process of the pool, and not the one that runs isolated members."""
     with contextlib.suppress(psutil.Error):
-        return "worker.aside" not in process.cmdline()
+        return "worker.isolation.runner" not in process.cmdline()
     return False

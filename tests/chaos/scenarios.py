@@ -15,6 +15,7 @@ from .copies import Copies
 from .disk import FullSpoolDisk
 from .failover import Replicated
 from .outage import LedgerAway, LedgerAwayMinute
+from .rabbitmq import WithRabbitMQ
 from .scenario import Scenario
 from .sender import Sender
 
@@ -77,6 +78,22 @@ class LoseBroker(Scenario):
         client.close()
         sender.wait(0.6)
         arena.broker.kill()
+        return 0
+
+
+class LoseRabbitMQ(Scenario):
+    """Delete RabbitMQ's queue of bells, three times, then cut every connection to it for good."""
+
+    name = "lose-rabbitmq"
+    stage = WithRabbitMQ
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        assert isinstance(arena, WithRabbitMQ)
+        for share in (0.2, 0.35, 0.5):
+            sender.wait(share)
+            arena.delete_queue()
+        sender.wait(0.6)
+        arena.cut()
         return 0
 
 
@@ -205,6 +222,7 @@ ALL: tuple[type[Scenario], ...] = (
     KillReceivers,
     KillLedger,
     LoseBroker,
+    LoseRabbitMQ,
     FreezeServers,
     FreezeWorker,
     LedgerAway,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -31,14 +30,12 @@ class Happened:
 
     Args:
         ahead: how far the clock of the process that made it was ahead.
-        aside: whether that was a process aside.
     """
 
     at: int
     began: int
     attempt: int
     ahead: int
-    aside: bool
 
 
 def entry(key: str, *, attempt: int, began: float) -> dict[Any, Any]:
@@ -48,7 +45,6 @@ def entry(key: str, *, attempt: int, began: float) -> dict[Any, Any]:
         "attempt": attempt,
         "began": round(began * 1000),
         "clock": round(time.time() * 1000),
-        "aside": int("worker.aside" in sys.orig_argv),
     }
 
 
@@ -80,7 +76,6 @@ class Sink:
                 began=int(fields[b"began"]) + since_1970,
                 attempt=int(fields[b"attempt"]),
                 ahead=int(fields[b"clock"]) - at,
-                aside=fields[b"aside"] == b"1",
             )
             found[fields[b"key"].decode()].append(happened)
         client.close()

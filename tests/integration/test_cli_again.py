@@ -191,12 +191,12 @@ class TestResolve:
     def uncertain(self, story: Story) -> None:
         for n in (1, 2):
             story.tell(f"evcus_{n}", PlannedJob(action="points", once=f"abc{n}"))
-        story.perform("points", "uncertain", text="no answer", maybe=True)
+        story.perform("points", "uncertain", text="no answer", effect_possible=True)
 
     def test_by_filter_with_the_keys_to_look_for(self, story: Story, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         self.uncertain(story)
         monkeypatch.setattr(output, "can_ask", lambda: True)
-        result = run("jobs", "resolve", "--action", "points", "done", input="y\n")
+        result = run("jobs", "resolve", "--action", "points", "done", input="y\nasked the vendor\n")
         assert f"{SOURCE}:once-abc1:points" in result.stderr
         assert "2 jobs chosen (2 uncertain)" in result.stderr
         assert "Resolved 2 jobs" in result.stdout
@@ -241,7 +241,7 @@ class TestWaitsFor:
     def test_a_hold_says_until_when(self, story: Story, run: Run, config: None) -> None:
         story.tell("evcus_1", "mail")
         hold = Hold(seconds=600, cause="credential", reason="token refused")
-        story.perform("mail", "back", hold=hold)
+        story.perform("mail", "released", hold=hold)
         (text,) = self.text(run, "evcus_1")
         assert text.startswith("hold: its lane, which is on hold until 20")
         assert "token refused" in text
@@ -260,7 +260,7 @@ class TestWaitsFor:
     def test_a_full_concurrency(self, story: Story, run: Run, config: None) -> None:
         for n in (1, 2):
             story.tell(f"evcus_{n}", "mail")
-        story.ledger.jobs("jobs/mail", claim=Claim(token=new_token(), n=1, cap=1))
+        story.ledger.exchange_jobs("jobs/mail", claim=Claim(token=new_token(), n=1, cap=1))
         (text,) = self.text(run, "evcus_2")
         assert text.startswith("concurrency: a place")
 
@@ -270,7 +270,7 @@ class TestWaitsFor:
         for n in (1, 2):
             story.tell(f"evcus_{n}", "mail")
         claim = Claim(token=new_token(), n=1, limits=(("rate:mail", 3_600_000_000),))
-        story.ledger.jobs("jobs/mail", claim=claim)
+        story.ledger.exchange_jobs("jobs/mail", claim=claim)
         assert any(text.startswith("rate: the rate limit mail, until 20") for text in self.text(run, "evcus_2"))
 
     @pytest.mark.parametrize("group", ["order", "once"])

@@ -42,8 +42,8 @@ class Story:
     def settle(self, **plan: Any) -> str:
         """The next delivery is read; returns its id."""
         token = new_token()
-        (held,) = self.ledger.deliveries(SOURCE, claim=Claim(token=token, n=1)).lent
-        self.ledger.deliveries(SOURCE, [Plan(delivery=held.id, token=token, **plan)])
+        (held,) = self.ledger.exchange_deliveries(SOURCE, claim=Claim(token=token, n=1)).claimed
+        self.ledger.exchange_deliveries(SOURCE, [Plan(delivery=held.id, token=token, **plan)])
         return held.id
 
     def tell(self, event_id: str, *actions: str | PlannedJob, type: str = JOINED, **changes: Any) -> str:
@@ -66,7 +66,7 @@ class Story:
         )
 
     def claim(self, action: str, n: int = 10) -> list[HeldJob]:
-        return self.ledger.jobs(f"jobs/{action}", claim=Claim(token=new_token(), n=n)).lent
+        return self.ledger.exchange_jobs(f"jobs/{action}", claim=Claim(token=new_token(), n=n)).claimed
 
     def perform(self, action: str, verdict: str, **more: Any) -> None:
         """All jobs due of an action end so."""
@@ -74,7 +74,7 @@ class Story:
             Outcome(job=held.key, token=held.token, verdict=verdict, duration=0.012, **more)
             for held in self.claim(action)
         ]
-        self.ledger.jobs(f"jobs/{action}", outcomes)
+        self.ledger.exchange_jobs(f"jobs/{action}", outcomes)
 
 
 @pytest.fixture
@@ -226,14 +226,14 @@ class TestReplay:
 
         assert "Replayed 1 delivery" in run("deliveries", "replay", delivery).stdout
 
-        (held,) = story.ledger.deliveries(SOURCE, claim=Claim(token=new_token(), n=5)).lent
+        (held,) = story.ledger.exchange_deliveries(SOURCE, claim=Claim(token=new_token(), n=5)).claimed
         assert (held.id, held.again) == (delivery, 1)
 
     def test_again_also_does_again_what_is_done(self, story: Story, run: Run) -> None:
         delivery = story.tell("evcus_1", "mail")
         story.perform("mail", "done")
         run("deliveries", "replay", delivery, "--again", "--action", "mail")
-        (held,) = story.ledger.deliveries(SOURCE, claim=Claim(token=new_token(), n=5)).lent
+        (held,) = story.ledger.exchange_deliveries(SOURCE, claim=Claim(token=new_token(), n=5)).claimed
         assert held.again == 2
 
     def test_filters_choose_and_the_oldest_goes_first(self, story: Story, run: Run) -> None:
@@ -242,8 +242,8 @@ class TestReplay:
 
         run("deliveries", "replay", "--state", "ignored")
 
-        lent = story.ledger.deliveries(SOURCE, claim=Claim(token=new_token(), n=9)).lent
-        assert [held.id for held in lent] == ids
+        claimed = story.ledger.exchange_deliveries(SOURCE, claim=Claim(token=new_token(), n=9)).claimed
+        assert [held.id for held in claimed] == ids
 
     def test_a_dry_run_changes_nothing(self, story: Story, run: Run) -> None:
         story.tell("evcus_1")
@@ -252,7 +252,7 @@ class TestReplay:
         text = run("deliveries", "replay", "--since", "1h", "--dry-run").stdout
 
         assert "Would replay 2 deliveries (1 processed, 1 ignored)" in text
-        assert not story.ledger.deliveries(SOURCE, claim=Claim(token=new_token(), n=5)).lent
+        assert not story.ledger.exchange_deliveries(SOURCE, claim=Claim(token=new_token(), n=5)).claimed
 
     @pytest.mark.parametrize(("answer", "status", "owed"), [("y", 0, 2), ("n", 1, 0)])
     def test_a_person_is_asked_when_filters_choose_several(
@@ -265,7 +265,7 @@ class TestReplay:
         result = run("deliveries", "replay", "--state", "ignored", input=f"{answer}\n", status=status)
 
         assert "2 deliveries chosen (2 ignored)" in result.stderr
-        assert len(story.ledger.deliveries(SOURCE, claim=Claim(token=new_token(), n=5)).lent) == owed
+        assert len(story.ledger.exchange_deliveries(SOURCE, claim=Claim(token=new_token(), n=5)).claimed) == owed
 
     def test_a_duplicate_names_the_first(self, story: Story, run: Run) -> None:
         first = story.tell("evcus_1", "mail")
@@ -399,7 +399,7 @@ class TestJobs:
     @pytest.mark.parametrize(("decision", "state"), [("done", "done"), ("retry", "owed")])
     def test_resolve_decides_an_uncertain_job(self, story: Story, run: Run, decision: str, state: str) -> None:
         story.tell("evcus_1", "points")
-        story.perform("points", "uncertain", text="no answer", maybe=True)
+        story.perform("points", "uncertain", text="no answer", effect_possible=True)
         key = f"{SOURCE}:evcus_1:points"
 
         assert f"is {state} now" in run("jobs", "resolve", key, decision).stdout

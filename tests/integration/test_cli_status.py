@@ -25,7 +25,7 @@ def findings(run: Run, *args: str, status: int) -> list[dict[str, Any]]:
 class TestCheck:
     @pytest.mark.parametrize(
         ("verdict", "more"),
-        [("dead", {"text": "HTTP 401 refused"}), ("uncertain", {"text": "no answer", "maybe": True})],
+        [("dead", {"text": "HTTP 401 refused"}), ("uncertain", {"text": "no answer", "effect_possible": True})],
     )
     def test_stuck_jobs_are_a_trouble(
         self, story: Story, run: Run, config: None, verdict: str, more: dict[str, Any]

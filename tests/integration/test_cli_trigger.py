@@ -100,8 +100,8 @@ def run(environ: dict[str, str], door: str) -> Run:
 
 def stored(ledger: Ledger, n: int = 100) -> list[dict[str, Any]]:
     """The bodies that arrived, oldest first."""
-    turn = ledger.deliveries("voucherify", claim=Claim(token=new_token(), n=n))
-    return [json.loads(held.body) for held in turn.lent]
+    exchange = ledger.exchange_deliveries("voucherify", claim=Claim(token=new_token(), n=n))
+    return [json.loads(held.body) for held in exchange.claimed]
 
 
 class TestTrigger:
@@ -276,7 +276,7 @@ def owe(ledger: Ledger, *actions: str) -> None:
     """One event leads to these actions."""
     ledger.record([("voucherify", "01900000-0000-7000-8000-000000000001", b"{}")])
     token = new_token()
-    (held,) = ledger.deliveries("voucherify", claim=Claim(token=token, n=1)).lent
+    (held,) = ledger.exchange_deliveries("voucherify", claim=Claim(token=token, n=1)).claimed
     plan = Plan(
         delivery=held.id,
         token=token,
@@ -288,4 +288,4 @@ def owe(ledger: Ledger, *actions: str) -> None:
         form="envelope",
         jobs=tuple(PlannedJob(action=action) for action in actions),
     )
-    ledger.deliveries("voucherify", [plan])
+    ledger.exchange_deliveries("voucherify", [plan])

@@ -69,7 +69,7 @@ def test_what_was_due_and_what_will_be_are_moved_once_by_two_workers(world: Worl
     before, held = world.scores("due:jobs/mail"), world.scores("held:jobs/mail")
 
     world.clock.pass_(-HOUR)
-    assert world.ledger.deliveries("voucherify", claim=Claim(token=new_token(), n=1)).lent == []
+    assert world.ledger.exchange_deliveries("voucherify", claim=Claim(token=new_token(), n=1)).claimed == []
     world.pass_(1)
     assert [round(each) for each in world.look()] == [3600]
     assert world.look() == []
@@ -77,11 +77,13 @@ def test_what_was_due_and_what_will_be_are_moved_once_by_two_workers(world: Worl
     after = world.scores("due:jobs/mail")
     assert {key: round((before[key] - at) / 1000) for key, at in after.items()} == {one.key: 3600, two.key: 3600}
     assert [job.key for job in claim(world.ledger)] == [two.key]
-    assert [each.id for each in world.ledger.deliveries("voucherify", claim=Claim(token=new_token(), n=1)).lent]
+    assert [
+        each.id for each in world.ledger.exchange_deliveries("voucherify", claim=Claim(token=new_token(), n=1)).claimed
+    ]
     # The lease of the one that a dead worker holds ends within a lease.
     assert world.scores("held:jobs/mail").keys() >= held.keys()
     world.pass_(31)
-    assert sorted(job.lapses for job in claim(world.ledger)) == [1, 1]
+    assert sorted(job.expiries for job in claim(world.ledger)) == [1, 1]
 
 
 def test_many_are_moved_in_bounded_steps_and_another_worker_goes_on_after_a_crash(world: World) -> None:
@@ -111,7 +113,7 @@ def test_without_a_worker_when_it_happened(world: World) -> None:
     world.pass_(3)
     world.guards = [world.guard(), world.guard()]
     assert [round(each) for each in world.look()] == [3597]
-    assert len(world.ledger.deliveries("voucherify", claim=Claim(token=new_token(), n=9)).lent) == 2
+    assert len(world.ledger.exchange_deliveries("voucherify", claim=Claim(token=new_token(), n=9)).claimed) == 2
 
 
 def test_two_jumps_count_as_both(world: World) -> None:
@@ -130,7 +132,7 @@ def test_holds_and_limits_move_and_it_is_seen(world: World) -> None:
     process(world.ledger, "e1", PlannedJob(action="mail"), number=1)
     (held,) = claim(world.ledger)
     hold = Hold(seconds=10.0, cause="vendor", reason="429")
-    world.ledger.jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="back", hold=hold)])
+    world.ledger.exchange_jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="released", hold=hold)])
     client: Any = world.ledger.client
     client.set("t:limit:vendor", (world.clock.now + 500) * 1000, px=10**7)
     world.look()

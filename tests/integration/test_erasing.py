@@ -19,10 +19,10 @@ def body(customer: dict[str, str], note: str = "") -> bytes:
 def arrive(ledger: Ledger, number: int, content: bytes, names: list[tuple[str, str]], *jobs: PlannedJob) -> str:
     id_ = f"01900000-0000-7000-8000-{number:012x}"
     ledger.record([("s", id_, content)])
-    (held,) = ledger.deliveries("s", claim=Claim(token=new_token(), n=1)).lent
+    (held,) = ledger.exchange_deliveries("s", claim=Claim(token=new_token(), n=1)).claimed
     plan = Plan(delivery=id_, token=held.token, state=DeliveryState.PROCESSED, event_id=f"e{number}", type="x",
                 customer=tuple(DIGESTS.customer("s", *name) for name in names), jobs=jobs)  # fmt: skip
-    ledger.deliveries("s", [plan])
+    ledger.exchange_deliveries("s", [plan])
     return id_
 
 

@@ -83,6 +83,8 @@ class World(Stack):
         reads = {"string": client.get, "hash": client.hgetall, "set": client.smembers}
         if kind == "zset":
             return client.zrange(key, 0, -1, withscores=True)
+        if kind == "stream":
+            return client.xrange(key)
         return reads[kind](key) if kind in reads else client.lrange(key, 0, -1)
 
 

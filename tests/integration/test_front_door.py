@@ -33,8 +33,8 @@ def door(server: EmbeddedServer, client: redis.Redis, tmp_path: Path) -> Iterato
 
 def bodies(ledger: Ledger) -> dict[str, bytes]:
     """Take all deliveries of the source out of the ledger, by id."""
-    turn = ledger.deliveries("voucherify", claim=Claim(token="test", n=1000))
-    return {held.id: held.body for held in turn.lent}
+    exchange = ledger.exchange_deliveries("voucherify", claim=Claim(token="test", n=1000))
+    return {held.id: held.body for held in exchange.claimed}
 
 
 def test_acknowledged_deliveries_are_in_the_ledger_byte_for_byte(door: Door, ledger: Ledger) -> None:

@@ -58,11 +58,11 @@ class Shop:
         number = number or next(self.numbers)
         delivery = f"01900000-0000-7000-8000-{number:012x}"
         self.ledger.record([(source, delivery, body)])
-        (held,) = self.ledger.deliveries(source, claim=Claim(token=new_token(), n=1)).lent
+        (held,) = self.ledger.exchange_deliveries(source, claim=Claim(token=new_token(), n=1)).claimed
         plan = planner(
             action("pay", once=("customer", "tier")), action("crm", order="latest"), source=source, **options
         ).plan(held)
-        self.ledger.deliveries(source, [plan])
+        self.ledger.exchange_deliveries(source, [plan])
         info = self.reader.delivery(delivery)
         assert info is not None
         return info
@@ -75,9 +75,9 @@ class Shop:
         """Perform all that is owed of an action; returns the keys."""
         lane = f"jobs/{action}"
         done: list[HeldJob] = []
-        while lent := self.ledger.jobs(lane, claim=Claim(token=new_token(), n=10)).lent:
-            done += lent
-            self.ledger.jobs(lane, [Outcome(job=one.key, token=one.token, verdict="done") for one in lent])
+        while claimed := self.ledger.exchange_jobs(lane, claim=Claim(token=new_token(), n=10)).claimed:
+            done += claimed
+            self.ledger.exchange_jobs(lane, [Outcome(job=one.key, token=one.token, verdict="done") for one in claimed])
         return [one.key for one in done]
 
     def state(self, info: DeliveryInfo, action: str = "pay") -> JobState:
@@ -347,8 +347,8 @@ def test_a_delivery_says_what_became_of_each_rule(shop: Shop, client: redis.Redi
 def test_a_replay_says_anew_what_became_of_the_rules(shop: Shop, ledger: Ledger) -> None:
     info = shop.tell(some("id"), when="event.customer.email == 'x'")
     ledger.operate("replay", delivery=info.id, again=1)
-    (held,) = ledger.deliveries("tea", claim=Claim(token=new_token(), n=1)).lent
-    ledger.deliveries("tea", [planner(action("crm")).plan(held)])
+    (held,) = ledger.exchange_deliveries("tea", claim=Claim(token=new_token(), n=1)).claimed
+    ledger.exchange_deliveries("tea", [planner(action("crm")).plan(held)])
 
     again = shop.reader.delivery(info.id)
     assert again is not None

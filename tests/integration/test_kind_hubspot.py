@@ -11,12 +11,12 @@ import pytest
 
 from tests.servers.hubspot import FakeHubSpot
 from tests.servers.web import Answer, Request
-from tiercast.actions import Action, Halt, Job, Permanent, RateLimited, RetryLater, Skip, Unknown
-from tiercast.runner import close, perform, perform_many
+from tiercast.actions import Action, Halt, Job, Permanent, RateLimited, Result, RetryLater, Skip, Unknown
+from tiercast.runner import ActionRunner, close, perform, perform_many
 from tiercast.testing import make_action, make_job
-from worker.actions.hubspot import PATH, HubSpot
+from worker.actions.hubspot import HubSpot
 
-Outcome = str | Exception | None
+Outcome = Result | Exception
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def together(action: Action, jobs: list[Job]) -> list[Outcome]:
 def test_the_call_is_the_documented_one(hubspot: FakeHubSpot, action: Action) -> None:
     told = perform(action, contact(action, "ines@example.com", loyalty_tier="Gold leaf", points=7, vip=True))
     (request,) = hubspot.requests
-    assert (request.method, request.path) == ("POST", PATH)
+    assert (request.method, request.path) == ("POST", "/crm/objects/2026-03/contacts/batch/upsert")
     assert request.headers["content-type"] == "application/json"
     (entry,) = request.json["inputs"]
     trace = entry.pop("objectWriteTraceId")
@@ -65,9 +65,21 @@ def test_a_contact_is_updated_the_second_time(hubspot: FakeHubSpot, action: Acti
     assert hubspot.contacts == {"ines@example.com": {"loyalty_tier": "Gold leaf"}}
 
 
-def test_null_and_empty_clear_a_property(hubspot: FakeHubSpot, action: Action) -> None:
-    perform(action, contact(action, "ines@example.com", loyalty_tier=None, since=""))
-    assert hubspot.contacts["ines@example.com"] == {"loyalty_tier": "", "since": ""}
+def test_5_what_is_empty_is_left_out_and_only_clear_empties(hubspot: FakeHubSpot) -> None:
+    # Given an action that clears the tier of who left it
+    named = {"loyalty_tier": "x", "since": "x", "visits": "x"}
+    options = {"token": "pat-s3cr3t", "id": "x", "properties": named, "clear": ["loyalty_tier"]}
+    action = make_action(HubSpot, {**options, "base_url": hubspot.url})
+    # When both of its texts render empty
+    perform(action, contact(action, "ines@example.com", loyalty_tier=None, since="", visits=0))
+    close(action)
+    # Then only the named one is emptied, and 0 is a value (failures 5 and 6)
+    assert hubspot.contacts["ines@example.com"] == {"loyalty_tier": "", "visits": "0"}
+
+
+def test_clear_names_properties_that_there_are() -> None:
+    with pytest.raises(ValueError, match="clear: names tier, which properties does not have"):
+        make_action(HubSpot, {"token": "t", "id": "x", "clear": ["tier"]})
 
 
 def test_a_hundred_take_one_call(hubspot: FakeHubSpot, action: Action) -> None:
@@ -83,8 +95,11 @@ def test_each_job_has_the_outcome_of_its_own_item(hubspot: FakeHubSpot, action: 
     outcomes = together(action, jobs)
     assert [type(outcome) for outcome in outcomes] == [str, Permanent, Skip, str]
     assert str(outcomes[1]) == (
-        "HubSpot: VALIDATION_ERROR: Property values were not valid: missing: PROPERTY_DOESNT_EXIST"
+        "HubSpot PROPERTY_DOESNT_EXIST, VALIDATION_ERROR: Property values were not valid: missing: "
+        "PROPERTY_DOESNT_EXIST (create the property missing in HubSpot, or take it out of properties)"
     )
+    assert isinstance(outcomes[1], Permanent)
+    assert outcomes[1].code == "PROPERTY_DOESNT_EXIST VALIDATION_ERROR"
     assert len(hubspot.requests) == 1
 
 
@@ -137,8 +152,8 @@ def test_what_holds_for_the_whole_call(
         perform(action, contact(action, "ines@example.com"))
     if answer.body != {"status": "COMPLETE", "results": []}:
         hubspot.queue.append(answer)
-        with pytest.raises(error):
-            together(action, [contact(action, "a@x.example"), contact(action, "b@x.example")])
+        outcomes = together(action, [contact(action, "a@x.example"), contact(action, "b@x.example")])
+        assert all(isinstance(outcome, error) for outcome in outcomes)
     assert not hubspot.contacts
 
 
@@ -244,3 +259,58 @@ def test_mistakes_are_told_at_the_start() -> None:
         make_action(HubSpot, {"token": "t", "id": "x", "base_url": "ftp://x"})
     with pytest.raises(marshmallow.ValidationError):
         make_action(HubSpot, {"id": "x"})
+
+
+def test_it_proves_its_token_by_reading_the_account(hubspot: FakeHubSpot, action: Action) -> None:
+    with ActionRunner(action) as runner:
+        assert runner.verify() == "the token belongs to account 4711"
+    (request,) = hubspot.requests
+    assert (request.method, request.path) == ("GET", "/account-info/2026-03/details")
+
+
+def test_a_token_that_is_refused_is_told_by_verify(hubspot: FakeHubSpot) -> None:
+    options = {"token": "pat-wrong-s3cr3t", "id": "x", "base_url": hubspot.url}
+    with ActionRunner(make_action(HubSpot, options)) as runner, pytest.raises(Halt) as raised:
+        runner.verify()
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_a_warning_of_hubspot_is_a_note(hubspot: FakeHubSpot, action: Action) -> None:
+    result = {"id": "7", "new": False, "warnings": [{"message": "the value was cut"}]}
+    hubspot.queue.append(Answer(body={"status": "COMPLETE", "results": [result]}))
+    hubspot.queue.append(Answer(body={"status": "COMPLETE", "results": [result | {"objectWriteTraceId": "t"}]}))
+    job = contact(action, "ines@example.com")
+    assert perform(action, job) is None  # without its trace, a result says nothing of whom it is about
+    body = {"status": "COMPLETE", "results": [result | {"objectWriteTraceId": trace_of(hubspot)}]}
+    hubspot.queue.clear()
+    hubspot.queue.append(Answer(body=body))
+    assert str(perform(action, job)) == "contact 7 updated; note: HubSpot warns: the value was cut"
+
+
+def trace_of(hubspot: FakeHubSpot) -> str:
+    """The trace id of the last contact that was sent."""
+    return str(hubspot.requests[-1].json["inputs"][-1]["objectWriteTraceId"])
+
+
+def test_the_version_stands_in_the_path(hubspot: FakeHubSpot) -> None:
+    options = {"token": "pat-s3cr3t", "id": "x", "version": "2026-09", "base_url": hubspot.url}
+    action = make_action(HubSpot, options)
+    perform(action, contact(action, "ines@example.com"))
+    close(action)
+    assert hubspot.requests[0].path == "/crm/objects/2026-09/contacts/batch/upsert"
+
+
+def test_a_version_or_address_that_cannot_be_is_refused_at_the_start() -> None:
+    for wrong in ({"version": "v3"}, {"version": "2026-03/../x"}, {"base_url": "https://u:p@api.hubapi.com"}):
+        with pytest.raises(marshmallow.ValidationError):
+            make_action(HubSpot, {"token": "t", "id": "x", **wrong})
+
+
+@pytest.mark.parametrize("status", [301, 404, 405, 410, 415])
+def test_a_wrong_version_or_host_holds_the_lane_and_kills_no_job(
+    hubspot: FakeHubSpot, action: Action, status: int
+) -> None:
+    hubspot.default = lambda _: Answer(status=status)
+    outcomes = together(action, [contact(action, f"c{number}@x.example") for number in range(20)])
+    assert all(isinstance(outcome, Halt) and outcome.cause == "setting" for outcome in outcomes)
+    assert len(hubspot.requests) == 1

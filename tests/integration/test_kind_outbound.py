@@ -78,7 +78,7 @@ def test_cookies_are_not_kept(web: WebServer, http: Http) -> None:
 
 def test_redirects_are_not_followed(web: WebServer, http: Http) -> None:
     web.queue.append(Answer(status=307, headers={"location": f"{web.url}/elsewhere"}))
-    with pytest.raises(Permanent, match="redirects are not followed"):
+    with pytest.raises(Halt, match="redirects are not followed"):
         post(http, web.url)
     assert [request.path for request in web.requests] == ["/"]
 

@@ -10,9 +10,10 @@ import redis
 
 from tests.conftest import Clock
 from tests.integration.test_ledger import SOURCE, claim, delivery_id, process, record
+from tests.operators import ANN
+from tiercast.control import Control
 from tiercast.ledger import Ledger, new_token
-from tiercast.ledger.model import Claim, DeliveryState, HeldDelivery, HeldJob, Outcome, Plan, PlannedJob, Turn
-from tiercast.ledger.operating import Operator
+from tiercast.ledger.model import Claim, DeliveryState, Exchange, HeldDelivery, HeldJob, Outcome, Plan, PlannedJob
 
 DELIVERIES = f"deliveries/{SOURCE}"
 MAIL = "jobs/mail"
@@ -24,8 +25,8 @@ def jobs(ledger: Ledger, *numbers: int) -> None:
         process(ledger, f"e{number}", PlannedJob(action="mail"), number=number)
 
 
-def ask(ledger: Ledger, n: int = 10, **more: object) -> Turn[HeldJob]:
-    return ledger.jobs(MAIL, claim=Claim(token=new_token(), n=n, **more))  # type: ignore[arg-type]
+def ask(ledger: Ledger, n: int = 10, **more: object) -> Exchange[HeldJob]:
+    return ledger.exchange_jobs(MAIL, claim=Claim(token=new_token(), n=n, **more))  # type: ignore[arg-type]
 
 
 class Office:
@@ -67,7 +68,7 @@ class Office:
             n=self.random.choice((0, 1, 3, 10)),
             cap=self.random.choice((None, 6)) if lane != DELIVERIES else None,
             heard=heard,
-            back=self.random.choice((0, 40)),
+            claims_again_ms=self.random.choice((0, 40)),
         )
 
     def turn(self, lane: str, *, heard: bool = False) -> None:
@@ -76,14 +77,14 @@ class Office:
         if lane == DELIVERIES:
             count = self.random.randint(0, len(self.deliveries))
             plans = [self.plan(held) for held in self.deliveries[:count]]
-            read = self.ledger.deliveries(SOURCE, plans, claim)
-            self.deliveries = self.deliveries[count:] + read.lent
+            read = self.ledger.exchange_deliveries(SOURCE, plans, claim)
+            self.deliveries = self.deliveries[count:] + read.claimed
             self.note(read.bells)
         else:
             held = self.jobs[lane]
             count = self.random.randint(0, len(held))
-            worked = self.ledger.jobs(lane, [self.outcome(job) for job in held[:count]], claim)
-            self.jobs[lane] = held[count:] + worked.lent
+            worked = self.ledger.exchange_jobs(lane, [self.outcome(job) for job in held[:count]], claim)
+            self.jobs[lane] = held[count:] + worked.claimed
             self.note(worked.bells)
 
     def plan(self, held: HeldDelivery) -> Plan:
@@ -100,7 +101,7 @@ class Office:
         )
 
     def outcome(self, job: HeldJob) -> Outcome:
-        verdict = self.random.choice(("done", "done", "later", "back", "dead"))
+        verdict = self.random.choice(("done", "done", "later", "released", "dead"))
         return Outcome(
             job=job.key, token=job.token, verdict=verdict, wait=self.random.choice((0.0, 1.0)), duration=0.01
         )
@@ -140,12 +141,12 @@ class TestOneAtATime:
     def test_a_second_bell_is_rung_once_the_first_was_heard(self, timed: Ledger) -> None:
         assert record(timed, 1) == [DELIVERIES]
         assert record(timed, 2) == []
-        timed.deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True))
+        timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True))
         assert record(timed, 3) == [DELIVERIES]
 
     def test_a_claim_that_no_bell_brought_leaves_the_bell_under_way(self, timed: Ledger) -> None:
         assert record(timed, 1) == [DELIVERIES]
-        timed.deliveries(SOURCE, claim=Claim(token="a", n=10))
+        timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=10))
         assert record(timed, 2) == []
 
     def test_a_bell_that_nobody_heard_for_ten_seconds_counts_as_lost(self, timed: Ledger, clock: Clock) -> None:
@@ -162,7 +163,7 @@ class TestWhileADrainIsAtWork:
     ) -> None:
         # Given a quick drain that has claimed all there is
         record(timed, 1)
-        assert timed.deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True, back=40)).lent
+        assert timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True, claims_again_ms=40)).claimed
 
         # Then what comes within 40 ms waits for it
         clock.pass_(0.039)
@@ -174,14 +175,14 @@ class TestWhileADrainIsAtWork:
 
     def test_a_claim_that_finds_nothing_makes_the_next_record_ring(self, timed: Ledger, clock: Clock) -> None:
         record(timed, 1)
-        timed.deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True, back=40))
+        timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True, claims_again_ms=40))
         clock.pass_(0.02)
-        assert timed.deliveries(SOURCE, claim=Claim(token="b", n=10, back=40)).lent == []
+        assert timed.exchange_deliveries(SOURCE, claim=Claim(token="b", n=10, claims_again_ms=40)).claimed == []
         assert record(timed, 2) == [DELIVERIES]
 
     def test_a_drain_that_is_slow_to_come_back_says_so_and_new_work_rings(self, timed: Ledger) -> None:
         record(timed, 1)
-        timed.deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True, back=0))
+        timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True, claims_again_ms=0))
         assert record(timed, 2) == [DELIVERIES]
 
     def test_a_drain_that_died_with_work_left_is_rung_for_after_a_second(self, timed: Ledger, clock: Clock) -> None:
@@ -212,8 +213,8 @@ class TestHelp:
 
     def test_none_for_a_lane_at_its_cap(self, timed: Ledger) -> None:
         jobs(timed, 1, 2, 3)
-        turn = ask(timed, cap=2, heard=True)
-        assert (len(turn.lent), turn.more, turn.bells) == (2, True, [])
+        exchange = ask(timed, cap=2, heard=True)
+        assert (len(exchange.claimed), exchange.more, exchange.bells) == (2, True, [])
 
     def test_a_full_process_passes_the_bell_on_once_a_second(self, timed: Ledger, clock: Clock) -> None:
         jobs(timed, 1)
@@ -234,19 +235,19 @@ class TestWhatNeedsNoBell:
 
         # When drains hear bells for it, then they ring no others: none of them may take it
         for _ in range(10):
-            turn = ask(timed, heard=True)
-            assert (turn.lent, turn.isolated, turn.bells) == ([], True, [])
+            exchange = ask(timed, heard=True)
+            assert (exchange.claimed, exchange.isolated, exchange.bells) == ([], True, [])
 
     def test_a_settled_job_of_a_lane_at_its_cap_rings_for_the_next(self, timed: Ledger) -> None:
         jobs(timed, 1, 2)
-        (held,) = ask(timed, cap=1, heard=True).lent
+        (held,) = ask(timed, cap=1, heard=True).claimed
         assert ask(timed, cap=1).bells == []
         outcome = Outcome(job=held.key, token=held.token, verdict="done", duration=0.01)
-        assert timed.jobs(MAIL, [outcome]).bells == [MAIL]
+        assert timed.exchange_jobs(MAIL, [outcome]).bells == [MAIL]
 
     def test_a_paused_lane_is_not_rung_for_until_it_is_resumed(self, timed: Ledger) -> None:
         rung: list[str] = []
-        operator = Operator(timed, rung.extend)
+        operator = Control(timed, ANN, rung.extend)
         operator.pause(DELIVERIES)
         assert record(timed, 1) == []
         operator.resume(DELIVERIES)
@@ -255,7 +256,7 @@ class TestWhatNeedsNoBell:
 
 def test_a_clock_that_went_back_does_not_keep_a_lane_silent(timed: Ledger, clock: Clock, client: redis.Redis) -> None:
     record(timed, 1)
-    timed.deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True, back=40))
+    timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=10, heard=True, claims_again_ms=40))
     record(timed, 2)
     clock.pass_(-3600)
     assert record(timed, 3) == [DELIVERIES]

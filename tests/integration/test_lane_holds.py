@@ -8,9 +8,10 @@ import pytest
 
 from tests.conftest import Clock
 from tests.integration.test_ledger import claim, delivery_id, process, settle, state_of
+from tests.operators import ANN
+from tiercast.control import Control
 from tiercast.ledger import Digests, Ledger, new_token
 from tiercast.ledger.model import Claim, HeldJob, Hold, LaneInfo, Outcome, PlannedJob
-from tiercast.ledger.operating import Operator
 from tiercast.ledger.reading import Reader
 
 MAIL, CRM = "jobs/mail", "jobs/crm"
@@ -26,8 +27,8 @@ def jobs(ledger: Ledger, *numbers: int, action: str = "mail") -> None:
 
 
 def release(ledger: Ledger, held: HeldJob, *, hold: Hold | None = None, lane: str = MAIL, **more: Any) -> None:
-    outcome = Outcome(job=held.key, token=held.token, verdict="back", hold=hold, duration=0.01, **more)
-    assert ledger.jobs(lane, [outcome]).settled
+    outcome = Outcome(job=held.key, token=held.token, verdict="released", hold=hold, duration=0.01, **more)
+    assert ledger.exchange_jobs(lane, [outcome]).settled
 
 
 def unreachable(ledger: Ledger, held: HeldJob, verdict: str = "later") -> list[str]:
@@ -42,9 +43,9 @@ def unreachable(ledger: Ledger, held: HeldJob, verdict: str = "later") -> list[s
         duration=0.01,
         signal="outage",
     )
-    turn = ledger.jobs(MAIL, [outcome])
-    assert turn.settled == [(held.key, "", "")]
-    return turn.bells
+    exchange = ledger.exchange_jobs(MAIL, [outcome])
+    assert exchange.settled == [(held.key, "", "")]
+    return exchange.bells
 
 
 def lane(ledger: Ledger, name: str = MAIL) -> LaneInfo:
@@ -59,7 +60,7 @@ def lane(ledger: Ledger, name: str = MAIL) -> LaneInfo:
 
 def on_hold(ledger: Ledger, name: str = MAIL) -> float:
     """Seconds that a lane is still on hold, as a drain learns it."""
-    return ledger.jobs(name, claim=Claim(token=new_token(), n=0)).on_hold
+    return ledger.exchange_jobs(name, claim=Claim(token=new_token(), n=0)).on_hold
 
 
 class TestAsked:
@@ -77,7 +78,7 @@ class TestAsked:
         again = claim(timed)
         # The first is the first still, and nothing has happened to it.
         assert [job.key for job in again] == [first.key, again[1].key]
-        assert [(job.attempts, job.tries, job.lapses, job.failing) for job in again] == [(0, 0, 0, None)] * 2
+        assert [(job.attempts, job.tries, job.expiries, job.failing) for job in again] == [(0, 0, 0, None)] * 2
         assert lane(timed).cause is None
 
     @pytest.mark.parametrize(("seconds", "reasons"), [((60, 20), "first"), ((20, 60), "second")])
@@ -114,8 +115,22 @@ class TestAsked:
         assert len(claim(timed, lane="jobs/log")) == 1
         assert on_hold(timed) > 50
         assert on_hold(timed, CRM) > 50
+        assert (lane(timed, CRM).cause, lane(timed, CRM).reason) == ("vendor", "429")
         clock.pass_(60)
         assert len(claim(timed, limits=HUBSPOT)) == len(claim(timed, lane=CRM, limits=HUBSPOT)) == 2
+
+    def test_jobs_that_wait_for_their_start_within_a_rate_are_not_told_of_a_hold(self, timed: Ledger) -> None:
+        # Given a rate of four calls a second, and five claimed jobs with a start each
+        jobs(timed, *range(20))
+        limits = (("slow", 250_000),)
+        assert [held.delay for held in claim(timed, limits=limits)] == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+        # When a further claim finds no start, and holds the lane
+        assert claim(timed, limits=limits) == []
+        assert lane(timed).cause == "rate"
+
+        # Then the drain keeps what it has claimed: a start that is given up is lost to everyone
+        assert on_hold(timed) == 0
 
     def test_a_shorter_hold_of_a_limit_ends_no_longer_one(self, timed: Ledger, clock: Clock) -> None:
         jobs(timed, 1, 2)
@@ -130,9 +145,9 @@ class TestAsked:
         clock.pass_(31)
         (again,) = claim(timed)
         hold = Hold(seconds=60, cause="credential", reason="401")
-        outcome = Outcome(job=held.key, token=held.token, verdict="back", hold=hold)
-        assert timed.jobs(MAIL, [outcome]).settled == []
-        settle(timed, again, "back")
+        outcome = Outcome(job=held.key, token=held.token, verdict="released", hold=hold)
+        assert timed.exchange_jobs(MAIL, [outcome]).settled == []
+        settle(timed, again, "released")
         assert len(claim(timed)) == 1
 
 
@@ -145,7 +160,7 @@ class TestFailing:
 
     def failing(self, ledger: Ledger) -> float | None:
         (held,) = claim(ledger)
-        settle(ledger, held, "back")
+        settle(ledger, held, "released")
         return held.failing
 
     def hold(self, ledger: Ledger, seconds: float) -> None:
@@ -196,11 +211,11 @@ class TestFailing:
         release(timed, first, hold=Hold(seconds=20, cause="vendor", reason="429"))
         clock.pass_(20)
         outcome = Outcome(job=other.key, token=other.token, verdict="later", wait=100, duration=0.0)
-        (again,) = timed.jobs(MAIL, [outcome], Claim(token="t", n=9)).lent
+        (again,) = timed.exchange_jobs(MAIL, [outcome], Claim(token="t", n=9)).claimed
         assert (again.key, again.failing) == (first.key, 5)
 
     def test_time_in_which_an_operator_paused_the_lane_does_not_count(self, timed: Ledger, clock: Clock) -> None:
-        operator = Operator(timed, lambda _: None)
+        operator = Control(timed, ANN, lambda _: None)
         jobs(timed, 1)
         self.fail(timed)
         clock.pass_(10)
@@ -213,7 +228,7 @@ class TestFailing:
     @pytest.mark.parametrize("first", ["pause", "hold"])
     def test_a_pause_and_a_hold_at_once_count_once(self, timed: Ledger, clock: Clock, first: str) -> None:
         # Given a job that has been failing for 10 s, of a lane with another one under way
-        operator = Operator(timed, lambda _: None)
+        operator = Control(timed, ANN, lambda _: None)
         jobs(timed, 1)
         self.fail(timed)
         clock.pass_(10)
@@ -236,7 +251,7 @@ class TestFailing:
         assert {job.event_id: job.failing for job in claim(timed)}["mail1"] == 15
 
     def test_a_hold_that_was_over_before_a_pause_does_not_join_it(self, timed: Ledger, clock: Clock) -> None:
-        operator = Operator(timed, lambda _: None)
+        operator = Control(timed, ANN, lambda _: None)
         jobs(timed, 1)
         self.fail(timed)
         release(timed, claim(timed)[0], hold=Hold(seconds=40, cause="vendor", reason="429"))
@@ -252,8 +267,8 @@ class TestFailing:
         self.fail(timed)
         clock.pass_(86400)
         (held,) = claim(timed)
-        settle(timed, held, "dead", maybe=True)
-        assert Operator(timed, lambda _: None).retry(held.key).done
+        settle(timed, held, "dead", effect_possible=True)
+        assert Control(timed, ANN, lambda _: None).retry(held.key).done
         clock.pass_(60)
         assert self.failing(timed) is None
         self.fail(timed)
@@ -356,8 +371,8 @@ class TestOutage:
         (probe,) = claim(timed, n=20, heard=True)
         assert claim(timed, n=20) == []
         outcome = Outcome(job=probe.key, token=probe.token, verdict="done", duration=0.01)
-        turn = timed.jobs(MAIL, [outcome])
-        assert (turn.bells, turn.on_hold) == ([MAIL], 0)
+        exchange = timed.exchange_jobs(MAIL, [outcome])
+        assert (exchange.bells, exchange.on_hold) == ([MAIL], 0)
         assert (lane(timed).cause, lane(timed).reason) == (None, None)
         assert len(claim(timed, n=20)) == 20
         # It takes three different jobs again.
@@ -371,7 +386,7 @@ class TestOutage:
         clock.pass_(1)
         (probe,) = claim(timed, n=20)
         outcome = Outcome(job=probe.key, token=probe.token, verdict="dead", answered=True, duration=0.01)
-        assert len(timed.jobs(MAIL, [outcome], Claim(token="t", n=20)).lent) == 20
+        assert len(timed.exchange_jobs(MAIL, [outcome], Claim(token="t", n=20)).claimed) == 20
 
     def test_the_answer_to_a_job_that_was_under_way_opens_it_too(self, timed: Ledger) -> None:
         jobs(timed, *range(9))
@@ -384,7 +399,7 @@ class TestOutage:
     def test_an_operator_opens_it(self, timed: Ledger) -> None:
         self.begin(timed)
         rung: list[str] = []
-        assert Operator(timed, rung.extend).resume(MAIL).done
+        assert Control(timed, ANN, rung.extend).resume(MAIL).done
         assert rung == [MAIL]
         assert len(claim(timed, n=20)) == 20
 
@@ -419,7 +434,7 @@ def test_a_paused_lane_shows_its_pause_and_not_its_hold(timed: Ledger) -> None:
     jobs(timed, 1)
     release(timed, claim(timed)[0], hold=Hold(seconds=60, cause="vendor", reason="429"))
     ends = lane(timed).hold_until_ms
-    Operator(timed, lambda _: None).pause(MAIL, "tea")
+    Control(timed, ANN, lambda _: None).pause(MAIL, "tea")
     found = lane(timed)
     assert (found.paused, found.cause, found.reason, found.hold_until_ms) == (True, "paused", "tea", ends)
 
@@ -430,6 +445,6 @@ def test_a_lane_counts_what_was_redelivered_and_what_needs_isolation(timed: Ledg
     name = "deliveries/voucherify"
     for number in range(3):
         for losses in range(number + 1):
-            timed.client.hset(f"t:lapsed:{name}", delivery_id(number + 1), losses + 1)
+            timed.client.hset(f"t:expiries:{name}", delivery_id(number + 1), losses + 1)
     found = lane(timed, name)
     assert (found.owed, found.redelivered, found.isolated) == (4, 1, 2)

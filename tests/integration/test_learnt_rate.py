@@ -24,7 +24,7 @@ def owe(ledger: Ledger, jobs: int, action: str = "mail") -> None:
         numbers = [next(_numbers) for _ in range(min(200, jobs - start))]
         ledger.record([(SOURCE, delivery_id(number), b"{}") for number in numbers])
         token = new_token()
-        lent = ledger.deliveries(SOURCE, claim=Claim(token=token, n=len(numbers))).lent
+        claimed = ledger.exchange_deliveries(SOURCE, claim=Claim(token=token, n=len(numbers))).claimed
         plans = [
             Plan(
                 delivery=held.id,
@@ -35,9 +35,9 @@ def owe(ledger: Ledger, jobs: int, action: str = "mail") -> None:
                 created_us=1,
                 jobs=(PlannedJob(action=action),),
             )
-            for held in lent
+            for held in claimed
         ]
-        ledger.deliveries(SOURCE, plans)
+        ledger.exchange_deliveries(SOURCE, plans)
 
 
 @dataclass
@@ -93,20 +93,22 @@ class Worker:
         while self.in_flight and self.in_flight[0][0] <= now:
             _, job, token, well = heapq.heappop(self.in_flight)
             (self.done if well else self.refused).append(now - self.began)
-            verdict, signal = ("done", None) if well else ("back", "rate")
+            verdict, signal = ("done", None) if well else ("released", "rate")
             outcomes.append(Outcome(job=job, token=token, verdict=verdict, signal=signal, duration=0.06))  # type: ignore[arg-type]
         self.held -= len(outcomes)
         claim = Claim(token=new_token(), n=256 - self.held, learn=self.learn)
-        turn = self.ledger.jobs(self.lane, outcomes, claim, learn=self.learn)
-        for held in turn.lent:
+        exchange = self.ledger.exchange_jobs(self.lane, outcomes, claim, learn=self.learn)
+        for held in exchange.claimed:
             heapq.heappush(self.waiting, (now + round(held.delay * 1000), held.key, held.token))
-        self.held += len(turn.lent)
-        if turn.on_hold:
+        self.held += len(exchange.claimed)
+        if exchange.on_hold:
             # What has not started is released, as the executor does.
             kept = [waiting for waiting in self.waiting if waiting[0] <= now + 1000]
-            back = [Outcome(job=job, token=token, verdict="back") for at, job, token in self.waiting if at > now + 1000]
+            back = [
+                Outcome(job=job, token=token, verdict="released") for at, job, token in self.waiting if at > now + 1000
+            ]
             if back:
-                self.ledger.jobs(self.lane, back, learn=self.learn)
+                self.ledger.exchange_jobs(self.lane, back, learn=self.learn)
                 self.waiting, self.held = kept, self.held - len(back)
 
     def done_between(self, start: float, end: float) -> float:

@@ -8,10 +8,11 @@ import pytest
 import redis
 
 from tests.conftest import Clock
+from tests.operators import ANN
+from tiercast.control import Control
 from tiercast.errors import LedgerFull, LedgerUnavailable
 from tiercast.ledger import Digests, Ledger, new_token
 from tiercast.ledger.model import Claim, DeliveryState, HeldJob, Hold, Outcome, Plan, PlannedJob
-from tiercast.ledger.operating import Operator
 from tiercast.ledger.reading import Filter, Reader
 
 SOURCE = "voucherify"
@@ -30,7 +31,7 @@ def process(ledger: Ledger, event: str, *jobs: PlannedJob, number: int, created:
     """Record, claim and plan one delivery; returns its state."""
     record(ledger, number)
     token = new_token()
-    (held,) = ledger.deliveries(SOURCE, claim=Claim(token=token, n=1)).lent
+    (held,) = ledger.exchange_deliveries(SOURCE, claim=Claim(token=token, n=1)).claimed
     plan = Plan(
         delivery=held.id,
         token=token,
@@ -42,18 +43,18 @@ def process(ledger: Ledger, event: str, *jobs: PlannedJob, number: int, created:
         form="envelope",
         jobs=jobs,
     )
-    ((_, state, _),) = ledger.deliveries(SOURCE, [plan]).settled
+    ((_, state, _),) = ledger.exchange_deliveries(SOURCE, [plan]).settled
     return state
 
 
 def claim(ledger: Ledger, n: int = 10, lane: str = "jobs/mail", **more: object) -> list[HeldJob]:
-    return ledger.jobs(lane, claim=Claim(token=new_token(), n=n, **more)).lent  # type: ignore[arg-type]
+    return ledger.exchange_jobs(lane, claim=Claim(token=new_token(), n=n, **more)).claimed  # type: ignore[arg-type]
 
 
 def settle(ledger: Ledger, held: HeldJob, verdict: str, **more: object) -> list[tuple[str, str, str]]:
     lane = "jobs/" + held.key.rsplit(":", 1)[1]
     outcome = Outcome(job=held.key, token=held.token, verdict=verdict, duration=0.01, **more)  # type: ignore[arg-type]
-    return ledger.jobs(lane, [outcome]).settled
+    return ledger.exchange_jobs(lane, [outcome]).settled
 
 
 def state_of(ledger: Ledger, event: str, action: str = "mail") -> str:
@@ -67,9 +68,9 @@ class TestRecording:
         body = bytes(range(256)) * 3
         ledger.record([(SOURCE, delivery_id(1), body)])
 
-        turn = ledger.deliveries(SOURCE, claim=Claim(token="a", n=5))
+        exchange = ledger.exchange_deliveries(SOURCE, claim=Claim(token="a", n=5))
 
-        assert [(held.id, held.body) for held in turn.lent] == [(delivery_id(1), body)]
+        assert [(held.id, held.body) for held in exchange.claimed] == [(delivery_id(1), body)]
 
     def test_the_first_one_rings_and_the_next_does_not(self, ledger: Ledger) -> None:
         assert record(ledger, 1) == ["deliveries/voucherify"]
@@ -97,10 +98,10 @@ class TestRecording:
             client.hdel("t:meta", "room")
             with pytest.raises(LedgerFull):
                 record(ledger, 2)
-            turn = ledger.deliveries(SOURCE, claim=Claim(token="a", n=5))
-            ledger.deliveries(
+            exchange = ledger.exchange_deliveries(SOURCE, claim=Claim(token="a", n=5))
+            ledger.exchange_deliveries(
                 SOURCE,
-                [Plan(delivery=turn.lent[0].id, token="a", state=DeliveryState.IGNORED, reason="no rule")],
+                [Plan(delivery=exchange.claimed[0].id, token="a", state=DeliveryState.IGNORED, reason="no rule")],
             )
             assert client.hget(f"t:d:{delivery_id(1)}", "s") == b"ignored"
         finally:
@@ -166,60 +167,60 @@ class TestRoom:
 class TestClaiming:
     def test_repeating_a_claim_returns_the_same_members(self, ledger: Ledger) -> None:
         record(ledger, 1, 2, 3)
-        first = ledger.deliveries(SOURCE, claim=Claim(token="a", n=2)).lent
-        again = ledger.deliveries(SOURCE, claim=Claim(token="a", n=2)).lent
-        other = ledger.deliveries(SOURCE, claim=Claim(token="b", n=2)).lent
+        first = ledger.exchange_deliveries(SOURCE, claim=Claim(token="a", n=2)).claimed
+        again = ledger.exchange_deliveries(SOURCE, claim=Claim(token="a", n=2)).claimed
+        other = ledger.exchange_deliveries(SOURCE, claim=Claim(token="b", n=2)).claimed
 
         assert [held.id for held in first] == [held.id for held in again] == [delivery_id(1), delivery_id(2)]
         assert [held.id for held in other] == [delivery_id(3)]
 
     def test_an_expired_lease_returns_the_member_at_its_place(self, timed: Ledger, clock: Clock) -> None:
         record(timed, 1)
-        timed.deliveries(SOURCE, claim=Claim(token="a", n=1))
+        timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=1))
         clock.pass_(31)
         record(timed, 2)
 
-        turn = timed.deliveries(SOURCE, claim=Claim(token="b", n=5))
+        exchange = timed.exchange_deliveries(SOURCE, claim=Claim(token="b", n=5))
 
-        assert [(held.id, held.lapses) for held in turn.lent] == [(delivery_id(1), 1), (delivery_id(2), 0)]
-        assert not turn.isolated
+        assert [(held.id, held.expiries) for held in exchange.claimed] == [(delivery_id(1), 1), (delivery_id(2), 0)]
+        assert not exchange.isolated
 
     def test_settling_under_an_old_token_changes_nothing(self, timed: Ledger, clock: Clock) -> None:
         record(timed, 1)
-        timed.deliveries(SOURCE, claim=Claim(token="a", n=1))
+        timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=1))
         clock.pass_(31)
-        timed.deliveries(SOURCE, claim=Claim(token="b", n=1))
+        timed.exchange_deliveries(SOURCE, claim=Claim(token="b", n=1))
 
         late = Plan(delivery=delivery_id(1), token="a", state=DeliveryState.IGNORED)
-        assert timed.deliveries(SOURCE, [late]).settled == []
+        assert timed.exchange_deliveries(SOURCE, [late]).settled == []
         now = Plan(delivery=delivery_id(1), token="b", state=DeliveryState.IGNORED)
-        assert timed.deliveries(SOURCE, [now]).settled == [(delivery_id(1), "ignored", "")]
-        assert timed.deliveries(SOURCE, [now]).settled == []
+        assert timed.exchange_deliveries(SOURCE, [now]).settled == [(delivery_id(1), "ignored", "")]
+        assert timed.exchange_deliveries(SOURCE, [now]).settled == []
 
     def test_five_expired_leases_quarantine_a_delivery(self, timed: Ledger, clock: Clock, client: redis.Redis) -> None:
         record(timed, 1)
         for round_ in range(5):
-            assert timed.deliveries(SOURCE, claim=Claim(token=f"{round_}", n=1, isolated=round_ > 1)).lent
+            assert timed.exchange_deliveries(SOURCE, claim=Claim(token=f"{round_}", n=1, isolated=round_ > 1)).claimed
             clock.pass_(31)
-        assert timed.deliveries(SOURCE, claim=Claim(token="last", n=1, isolated=True)).lent == []
+        assert timed.exchange_deliveries(SOURCE, claim=Claim(token="last", n=1, isolated=True)).claimed == []
         assert client.hget(f"t:d:{delivery_id(1)}", "s") == b"quarantined"
-        assert client.hlen("t:lapsed:deliveries/voucherify") == 0
+        assert client.hlen("t:expiries:deliveries/voucherify") == 0
 
     def test_handing_back_is_free(self, timed: Ledger, clock: Clock) -> None:
         process(timed, "e1", PlannedJob(action="mail"), number=1)
         for _ in range(9):
             (held,) = claim(timed)
-            assert (held.lapses, held.attempts) == (0, 0)
-            timed.jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="back")])
+            assert (held.expiries, held.attempts) == (0, 0)
+            timed.exchange_jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="released")])
             clock.pass_(1)
 
     def test_a_renewed_lease_does_not_end(self, timed: Ledger, clock: Clock) -> None:
         record(timed, 1)
-        timed.deliveries(SOURCE, claim=Claim(token="a", n=1))
+        timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=1))
         clock.pass_(20)
         assert timed.renew("deliveries/voucherify", [(delivery_id(1), "a")]) == [True]
         clock.pass_(20)
-        assert timed.deliveries(SOURCE, claim=Claim(token="b", n=1)).lent == []
+        assert timed.exchange_deliveries(SOURCE, claim=Claim(token="b", n=1)).claimed == []
         clock.pass_(20)
         assert timed.renew("deliveries/voucherify", [(delivery_id(1), "a")]) == [False]
 
@@ -227,23 +228,24 @@ class TestClaiming:
         # Given a lane of four places, whose four members lost their leases twice, and a backlog behind them
         record(timed, 1, 2, 3, 4)
         for round_ in range(2):
-            assert len(timed.deliveries(SOURCE, claim=Claim(token=f"a{round_}", n=9, cap=4)).lent) == 4
+            assert len(timed.exchange_deliveries(SOURCE, claim=Claim(token=f"a{round_}", n=9, cap=4)).claimed) == 4
             clock.pass_(31)
         record(timed, 5, 6, 7, 8)
 
         # When all that can be taken of the backlog is taken
-        fresh = timed.deliveries(SOURCE, claim=Claim(token="b", n=9, cap=4))
+        fresh = timed.exchange_deliveries(SOURCE, claim=Claim(token="b", n=9, cap=4))
         isolated = [
-            timed.deliveries(SOURCE, claim=Claim(token=f"c{n}", n=1, cap=4, isolated=True)).lent for n in range(4)
+            timed.exchange_deliveries(SOURCE, claim=Claim(token=f"c{n}", n=1, cap=4, isolated=True)).claimed
+            for n in range(4)
         ]
 
         # Then half of the places are left
-        assert [held.id for held in fresh.lent] == [delivery_id(5), delivery_id(6)]
+        assert [held.id for held in fresh.claimed] == [delivery_id(5), delivery_id(6)]
         assert fresh.isolated
-        assert [[held.id for held in lent] for lent in isolated] == [[delivery_id(1)], [delivery_id(2)], [], []]
+        assert [[held.id for held in claimed] for claimed in isolated] == [[delivery_id(1)], [delivery_id(2)], [], []]
 
         # And a lane of one place is left to the one that waits
-        assert timed.deliveries(SOURCE, claim=Claim(token="d", n=9, cap=1)).lent == []
+        assert timed.exchange_deliveries(SOURCE, claim=Claim(token="d", n=9, cap=1)).claimed == []
 
     def test_no_more_than_the_cap_is_held_over_all_workers(self, ledger: Ledger) -> None:
         for number in range(5):
@@ -263,7 +265,7 @@ class TestClaiming:
         process(timed, "e1", PlannedJob(action="mail"), number=1)
         for losses in range(2):
             assert timed.due(["jobs/mail"]).isolated == []
-            assert [job.lapses for job in claim(timed)] == [losses]
+            assert [job.expiries for job in claim(timed)] == [losses]
             clock.pass_(31)
         assert claim(timed) == []
         due = timed.due(["deliveries/voucherify", "jobs/mail"])
@@ -300,7 +302,7 @@ class TestClaiming:
 
         # and once somebody came, a lost bell is rung for within a second again
         record(timed, 2)
-        timed.deliveries(SOURCE, claim=Claim(token="a", n=1, heard=True))
+        timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=1, heard=True))
         clock.pass_(1)
         assert timed.due(["deliveries/voucherify"]).bells == ["deliveries/voucherify"]
 
@@ -320,7 +322,7 @@ class TestPlanning:
     def test_a_tier_event_takes_little_memory_beside_its_body(self, ledger: Ledger, client: redis.Redis) -> None:
         # With one field of more than 64 bytes the server would spread it, at twice the memory.
         record(ledger, 1)
-        ledger.deliveries(SOURCE, claim=Claim(token="a", n=1))
+        ledger.exchange_deliveries(SOURCE, claim=Claim(token="a", n=1))
         plan = Plan(
             delivery=delivery_id(1),
             token="a",
@@ -334,7 +336,7 @@ class TestPlanning:
             jobs=(PlannedJob(action="email"), PlannedJob(action="crm"), PlannedJob(action="points")),
         )
 
-        assert ledger.deliveries(SOURCE, [plan]).settled == [(delivery_id(1), "processed", "")]
+        assert ledger.exchange_deliveries(SOURCE, [plan]).settled == [(delivery_id(1), "processed", "")]
 
         assert client.object("encoding", f"t:d:{delivery_id(1)}") == b"listpack"
 
@@ -439,7 +441,7 @@ class TestOddText:
             Outcome(job=one.key, token=one.token, verdict="dead", text=self.ODD, duration=0.01),
             Outcome(job=two.key, token=two.token, verdict="done", duration=float("nan")),
         ]
-        assert len(ledger.jobs("jobs/mail", outcomes).settled) == 2
+        assert len(ledger.exchange_jobs("jobs/mail", outcomes).settled) == 2
         job = Reader(ledger, _DIGESTS).job(one.key)
         assert job is not None
         assert (job.state, job.text) == ("dead", self.WHOLE)
@@ -448,7 +450,7 @@ class TestOddText:
         process(ledger, "e0", PlannedJob(action="mail"), number=0)
         (held,) = claim(ledger)
         wish = Hold(seconds=60, cause="vendor", reason=self.ODD)
-        ledger.jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="back", hold=wish)])
+        ledger.exchange_jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="released", hold=wish)])
         (lane,) = [lane for lane in Reader(ledger, _DIGESTS).lanes() if lane.name == "jobs/mail"]
         assert lane.reason == self.WHOLE
         process(ledger, self.ODD, PlannedJob(action="mail", skipped=self.ODD), number=1)
@@ -507,7 +509,7 @@ class TestOrder:
     def test_dead_with_a_possible_effect_bars_older_ones_but_not_newer(self, ledger: Ledger) -> None:
         self.ordered(ledger, "middle", 20, 1)
         self.ordered(ledger, "old", 10, 2)
-        settle(ledger, claim(ledger)[0], "dead", maybe=True)
+        settle(ledger, claim(ledger)[0], "dead", effect_possible=True)
         assert state_of(ledger, "old") == "parked"
 
         self.ordered(ledger, "new", 30, 3)
@@ -549,18 +551,18 @@ class TestOnce:
     def test_uncertain_keeps_the_place_until_an_operator_decides(self, ledger: Ledger) -> None:
         self.once(ledger, "e1", 1)
         self.once(ledger, "e2", 2)
-        settle(ledger, claim(ledger)[0], "uncertain", maybe=True)
+        settle(ledger, claim(ledger)[0], "uncertain", effect_possible=True)
         assert state_of(ledger, "e2") == "parked"
         assert claim(ledger) == []
 
-        operator = Operator(ledger, lambda _: None)
+        operator = Control(ledger, ANN, lambda _: None)
         assert operator.resolve("voucherify:e1:mail", "done").done
         assert [state_of(ledger, e) for e in ("e1", "e2")] == ["done", "superseded"]
 
     def test_dropping_releases_the_next(self, ledger: Ledger) -> None:
         self.once(ledger, "e1", 1)
         self.once(ledger, "e2", 2)
-        assert Operator(ledger, lambda _: None).drop("voucherify:e1:mail").done
+        assert Control(ledger, ANN, lambda _: None).drop("voucherify:e1:mail").done
         assert [state_of(ledger, e) for e in ("e1", "e2")] == ["skipped", "owed"]
 
     def test_dead_with_a_possible_effect_keeps_its_place_beyond_its_retention(
@@ -568,7 +570,7 @@ class TestOnce:
     ) -> None:
         self.once(timed, "e1", 1)
         self.once(timed, "e2", 2)
-        settle(timed, claim(timed)[0], "dead", maybe=True)
+        settle(timed, claim(timed)[0], "dead", effect_possible=True)
         assert state_of(timed, "e2") == "parked"
         clock.pass_(31 * 86400)
         timed.trim()
@@ -588,7 +590,7 @@ class TestOnce:
 class TestOperating:
     def test_a_paused_lane_lends_nothing_until_it_is_resumed(self, ledger: Ledger) -> None:
         rung: list[str] = []
-        operator = Operator(ledger, rung.extend)
+        operator = Control(ledger, ANN, rung.extend)
         process(ledger, "e1", PlannedJob(action="mail"), number=1)
         operator.pause("jobs/mail")
         assert claim(ledger) == []
@@ -600,25 +602,25 @@ class TestOperating:
     def test_retry_gives_a_dead_job_new_attempts(self, ledger: Ledger) -> None:
         process(ledger, "e1", PlannedJob(action="mail"), number=1)
         settle(ledger, claim(ledger)[0], "dead", text="no")
-        assert Operator(ledger, lambda _: None).retry("voucherify:e1:mail").done
+        assert Control(ledger, ANN, lambda _: None).retry("voucherify:e1:mail").done
         (job,) = claim(ledger)
         assert (job.attempts, job.tries) == (1, 0)
 
     def test_what_is_done_is_not_retried(self, ledger: Ledger) -> None:
         process(ledger, "e1", PlannedJob(action="mail"), number=1)
         settle(ledger, claim(ledger)[0], "done")
-        answer = Operator(ledger, lambda _: None).retry("voucherify:e1:mail")
+        answer = Control(ledger, ANN, lambda _: None).retry("voucherify:e1:mail")
         assert not answer.done
         assert "tiercast jobs redo" in answer.text
 
     def test_replay_adds_missing_jobs_and_again_does_done_ones_under_a_new_key(self, ledger: Ledger) -> None:
         process(ledger, "e1", PlannedJob(action="mail"), number=1)
         settle(ledger, claim(ledger)[0], "done")
-        operator = Operator(ledger, lambda _: None)
+        operator = Control(ledger, ANN, lambda _: None)
         for again, expected in ((False, []), (True, ["r2"]), (True, ["r3"])):
             assert operator.replay(delivery_id(1), again=again).done
             token = new_token()
-            (held,) = ledger.deliveries(SOURCE, claim=Claim(token=token, n=1)).lent
+            (held,) = ledger.exchange_deliveries(SOURCE, claim=Claim(token=token, n=1)).claimed
             plan = Plan(
                 delivery=held.id,
                 token=token,
@@ -628,12 +630,12 @@ class TestOperating:
                 created_us=1,
                 jobs=(PlannedJob(action="mail"), PlannedJob(action="crm")),
             )
-            assert ledger.deliveries(SOURCE, [plan]).settled == [(delivery_id(1), "processed", "")]
+            assert ledger.exchange_deliveries(SOURCE, [plan]).settled == [(delivery_id(1), "processed", "")]
             held_jobs = claim(ledger)
             assert [job.key.rsplit(":", 1)[1] for job in held_jobs] == expected
             for job in held_jobs:
                 outcome = Outcome(job=job.key, token=job.token, verdict="done", duration=0.0)
-                ledger.jobs("jobs/mail", [outcome])
+                ledger.exchange_jobs("jobs/mail", [outcome])
         assert len(claim(ledger, lane="jobs/crm")) == 1
         info = Reader(ledger, _DIGESTS).delivery(delivery_id(1))
         assert info is not None
@@ -643,7 +645,7 @@ class TestOperating:
 class TestReading:
     def test_from_a_customer_to_every_delivery_and_job(self, ledger: Ledger) -> None:
         record(ledger, 1, 2)
-        held = ledger.deliveries(SOURCE, claim=Claim(token="a", n=2)).lent
+        held = ledger.exchange_deliveries(SOURCE, claim=Claim(token="a", n=2)).claimed
         refs = (
             _DIGESTS.customer(SOURCE, "id", "cust_1"),
             _DIGESTS.customer(SOURCE, "email", "ada@example.com"),
@@ -655,7 +657,7 @@ class TestReading:
             ),
             Plan(delivery=held[1].id, token="a", state=DeliveryState.IGNORED, event_id="e2", type="y"),
         ]  # fmt: skip
-        ledger.deliveries(SOURCE, plans)
+        ledger.exchange_deliveries(SOURCE, plans)
         reader = Reader(ledger, _DIGESTS)
 
         for name in ("cust_1", "Ada@Example.com"):
@@ -685,8 +687,10 @@ def test_jobs_of_a_delivery_that_a_replay_found_ignored_are_still_listed(ledger:
     process(ledger, "e1", PlannedJob(action="mail"), number=1)
     settle(ledger, claim(ledger)[0], "done")
     assert ledger.operate("replay", delivery=delivery_id(1), again=1)[0]
-    (held,) = ledger.deliveries(SOURCE, claim=Claim(token="a", n=1)).lent
-    ledger.deliveries(SOURCE, [Plan(delivery=held.id, token="a", state=DeliveryState.IGNORED, event_id="e1", type="x")])
+    (held,) = ledger.exchange_deliveries(SOURCE, claim=Claim(token="a", n=1)).claimed
+    ledger.exchange_deliveries(
+        SOURCE, [Plan(delivery=held.id, token="a", state=DeliveryState.IGNORED, event_id="e1", type="x")]
+    )
     assert [job.key for job in Reader(ledger, _DIGESTS).jobs(Filter())] == ["voucherify:e1:mail"]
 
 

@@ -44,7 +44,7 @@ def store(ledger: Ledger, count: int) -> list[str]:
 
 def read_all(ledger: Ledger) -> None:
     """Read the deliveries that are due, each with one job that waits."""
-    while claimed := ledger.deliveries("voucherify", [], Claim(token=new_token(), n=100)).lent:
+    while claimed := ledger.exchange_deliveries("voucherify", [], Claim(token=new_token(), n=100)).claimed:
         plans = [
             Plan(
                 delivery=held.id,
@@ -56,13 +56,13 @@ def read_all(ledger: Ledger) -> None:
             )
             for held in claimed
         ]
-        ledger.deliveries("voucherify", plans)
+        ledger.exchange_deliveries("voucherify", plans)
 
 
 def do_all(ledger: Ledger) -> None:
     """Perform the jobs that are due."""
-    while claimed := ledger.jobs("jobs/mail", [], Claim(token=new_token(), n=100)).lent:
-        ledger.jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="done") for held in claimed])
+    while claimed := ledger.exchange_jobs("jobs/mail", [], Claim(token=new_token(), n=100)).claimed:
+        ledger.exchange_jobs("jobs/mail", [Outcome(job=held.key, token=held.token, verdict="done") for held in claimed])
 
 
 def round_trips(do: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:

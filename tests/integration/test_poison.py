@@ -51,7 +51,7 @@ def test_deliveries_of_a_worker_that_was_killed_are_read_when_their_lease_ends(t
     with Works(tmp_path, {"one": ("Scripted", "")}, env=LEASE) as works:
         works.feed(*["done"] * 10, ring=False)
         with works.opened() as (ledger, _):
-            assert len(ledger.deliveries("voucherify", claim=Claim(token=new_token(), n=4)).lent) == 4
+            assert len(ledger.exchange_deliveries("voucherify", claim=Claim(token=new_token(), n=4)).claimed) == 4
 
         works.begin()
 
@@ -111,7 +111,7 @@ def test_a_process_for_isolated_jobs_ends_when_its_worker_is_killed(tmp_path: Pa
             works.feed("hang")
             works.wait_until(owed=1)
             (job,) = works.jobs()
-            ledger.client.hset(ledger.key("lapsed:jobs/one"), job.key, "2")
+            ledger.client.hset(ledger.key("expiries:jobs/one"), job.key, "2")
             ledger.operate("resume", lane="jobs/one")
         isolated = wait_for(lambda: works.effects("one", "begin"), seconds=60)[0].pid
         family = works.family()

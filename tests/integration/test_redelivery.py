@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Clock
 from tests.integration.test_ledger import SOURCE, claim, delivery_id, process, record, settle, state_of
 from tiercast.ledger import Ledger, new_token
-from tiercast.ledger.model import Claim, HeldJob, PlannedJob, Turn
+from tiercast.ledger.model import Claim, Exchange, HeldJob, PlannedJob
 
 MAIL = "jobs/mail"
 
@@ -25,12 +25,12 @@ def lose(ledger: Ledger, clock: Clock, times: int, count: int = 100) -> None:
     """Have all that is due lose its lease so often."""
     for losses in range(times):
         held = claim(ledger, n=count, redelivered=count)
-        assert {job.lapses for job in held} == {losses}
+        assert {job.expiries for job in held} == {losses}
         clock.pass_(31)
 
 
-def ask(ledger: Ledger, n: int = 100, **more: object) -> Turn[HeldJob]:
-    return ledger.jobs(MAIL, claim=Claim(token=new_token(), n=n, **more))  # type: ignore[arg-type]
+def ask(ledger: Ledger, n: int = 100, **more: object) -> Exchange[HeldJob]:
+    return ledger.exchange_jobs(MAIL, claim=Claim(token=new_token(), n=n, **more))  # type: ignore[arg-type]
 
 
 class TestOnce:
@@ -43,19 +43,19 @@ class TestOnce:
             process(timed, f"e{number}", PlannedJob(action="mail"), number=number)
 
         # When one claim asks for more than all of them
-        turn = ask(timed, redelivered=most)
+        exchange = ask(timed, redelivered=most)
 
         # Then the new ones come with a few of them, in their order
-        assert Counter(job.lapses for job in turn.lent) == {0: 20, 1: most}
+        assert Counter(job.expiries for job in exchange.claimed) == {0: 20, 1: most}
         in_order = sorted((f"e{number}" for number in range(40)), key=lambda event: event + ":")
-        assert [job.event_id for job in turn.lent if job.lapses] == in_order[:most]
-        assert (turn.more, turn.isolated) == (True, False)
+        assert [job.event_id for job in exchange.claimed if job.expiries] == in_order[:most]
+        assert (exchange.more, exchange.isolated) == (True, False)
 
     def test_sixteen_where_a_claim_does_not_say(self, timed: Ledger, clock: Clock) -> None:
         jobs(timed, 40)
         lose(timed, clock, 1)
         sizes = []
-        while held := ask(timed).lent:
+        while held := ask(timed).claimed:
             sizes.append(len(held))
         assert sizes == [16, 16, 8]
 
@@ -63,16 +63,16 @@ class TestOnce:
         jobs(timed, 40)
         lose(timed, clock, 1)
         process(timed, "new", PlannedJob(action="mail"), number=99)
-        held = ask(timed, n=2, redelivered=1).lent
+        held = ask(timed, n=2, redelivered=1).claimed
         assert [job.event_id for job in held] == ["e0", "new"]
 
     def test_of_deliveries_too(self, timed: Ledger, clock: Clock) -> None:
         record(timed, *range(40))
-        assert len(timed.deliveries(SOURCE, claim=Claim(token="a", n=100)).lent) == 40
+        assert len(timed.exchange_deliveries(SOURCE, claim=Claim(token="a", n=100)).claimed) == 40
         clock.pass_(31)
-        turn = timed.deliveries(SOURCE, claim=Claim(token="b", n=100))
-        assert [held.id for held in turn.lent] == [delivery_id(number) for number in range(16)]
-        assert (turn.more, turn.isolated) == (True, False)
+        exchange = timed.exchange_deliveries(SOURCE, claim=Claim(token="b", n=100))
+        assert [held.id for held in exchange.claimed] == [delivery_id(number) for number in range(16)]
+        assert (exchange.more, exchange.isolated) == (True, False)
 
 
 class TestIsolated:
@@ -82,31 +82,31 @@ class TestIsolated:
         process(timed, "new", PlannedJob(action="mail"), number=99)
 
         ordinary = ask(timed)
-        assert [job.event_id for job in ordinary.lent] == ["new"]
+        assert [job.event_id for job in ordinary.claimed] == ["new"]
         assert (ordinary.more, ordinary.isolated) == (False, True)
         isolated = ask(timed, isolated=True)
-        assert [(job.event_id, job.lapses) for job in isolated.lent] == [("e0", 2), ("e1", 2), ("e2", 2)]
+        assert [(job.event_id, job.expiries) for job in isolated.claimed] == [("e0", 2), ("e1", 2), ("e2", 2)]
         assert not ask(timed).isolated
 
     def test_at_most_sixteen_of_those_together(self, timed: Ledger, clock: Clock) -> None:
         jobs(timed, 20)
         lose(timed, clock, 2)
-        turn = ask(timed, isolated=True)
-        assert (len(turn.lent), turn.more) == (16, True)
+        exchange = ask(timed, isolated=True)
+        assert (len(exchange.claimed), exchange.more) == (16, True)
 
     def test_what_lost_its_lease_three_times_is_alone(self, timed: Ledger, clock: Clock) -> None:
         # Given three jobs that lost their lease three times, and behind them two that lost it twice
         jobs(timed, 3)
         lose(timed, clock, 2)
-        assert len(ask(timed, isolated=True).lent) == 3
+        assert len(ask(timed, isolated=True).claimed) == 3
         clock.pass_(31)
         for number in (10, 11):
             process(timed, f"e{number}", PlannedJob(action="mail"), number=number)
         lose(timed, clock, 2)
 
         claimed = []
-        while held := ask(timed, isolated=True).lent:
-            claimed.append([(job.event_id, job.lapses) for job in held])
+        while held := ask(timed, isolated=True).claimed:
+            claimed.append([(job.event_id, job.expiries) for job in held])
         assert claimed == [[("e0", 3)], [("e1", 3)], [("e2", 3)], [("e10", 2), ("e11", 2)]]
 
     def test_one_behind_those_that_lost_it_twice_waits_for_a_claim_of_its_own(
@@ -115,20 +115,20 @@ class TestIsolated:
         jobs(timed, 2)
         lose(timed, clock, 2)
         # e0 is due later than e1 from now on, and has lost its lease once more.
-        first = next(job for job in ask(timed, isolated=True).lent if job.event_id == "e0")
+        first = next(job for job in ask(timed, isolated=True).claimed if job.event_id == "e0")
         settle(timed, first, "later", wait=0)
-        assert [job.event_id for job in ask(timed, isolated=True).lent] == ["e0"]
+        assert [job.event_id for job in ask(timed, isolated=True).claimed] == ["e0"]
         clock.pass_(31)
         claimed = []
-        while held := ask(timed, isolated=True).lent:
-            claimed.append([(job.event_id, job.lapses) for job in held])
+        while held := ask(timed, isolated=True).claimed:
+            claimed.append([(job.event_id, job.expiries) for job in held])
         assert sorted(claimed) == [[("e0", 3)], [("e1", 3)]]
 
     def test_an_isolated_claim_takes_nothing_else(self, timed: Ledger, clock: Clock) -> None:
         jobs(timed, 3)
         lose(timed, clock, 1)
         process(timed, "new", PlannedJob(action="mail"), number=99)
-        assert ask(timed, isolated=True).lent == []
+        assert ask(timed, isolated=True).claimed == []
 
 
 @dataclass
@@ -140,9 +140,9 @@ class Process:
     def run(self, ledger: Ledger, poison: set[str]) -> Counter[str]:
         """Claim, perform and settle until nothing is left; returns what was done."""
         done: Counter[str] = Counter()
-        while held := ledger.jobs(
+        while held := ledger.exchange_jobs(
             MAIL, claim=Claim(token=new_token(), n=50, redelivered=16, isolated=self.isolated)
-        ).lent:
+        ).claimed:
             if any(job.event_id in poison for job in held):
                 return done
             for job in held:
@@ -180,14 +180,14 @@ class TestPoison:
             clock.pass_(31)
             claim(timed, n=0)
         assert (expiries, state_of(timed, "e0")) == (5, "dead")
-        assert not timed.client.exists(f"t:lapsed:{MAIL}", f"t:held:{MAIL}", f"t:lease:{MAIL}", f"t:due:{MAIL}")
+        assert not timed.client.exists(f"t:expiries:{MAIL}", f"t:held:{MAIL}", f"t:lease:{MAIL}", f"t:due:{MAIL}")
 
     def test_handing_back_and_failing_count_as_no_expiry(self, timed: Ledger, clock: Clock) -> None:
         jobs(timed, 1)
         lose(timed, clock, 1)
-        for verdict in ("back", "later") * 6:
+        for verdict in ("released", "later") * 6:
             (held,) = claim(timed)
-            assert held.lapses == 1
+            assert held.expiries == 1
             settle(timed, held, verdict, **({"wait": 0} if verdict == "later" else {}))
 
     def test_a_retry_by_an_operator_forgets_expired_leases(self, timed: Ledger, clock: Clock) -> None:
@@ -196,4 +196,4 @@ class TestPoison:
         (held,) = claim(timed, isolated=True)
         settle(timed, held, "dead")
         assert timed.operate("retry", job=held.key)[0]
-        assert [job.lapses for job in claim(timed)] == [0]
+        assert [job.expiries for job in claim(timed)] == [0]

@@ -11,10 +11,11 @@ import redis
 from tests.conftest import Clock
 from tests.model import invariants
 from tests.model.snapshot import take_snapshot
+from tests.operators import ANN
+from tiercast.control import Control
 from tiercast.ids import new_delivery_id
 from tiercast.ledger import Digests, Ledger, new_token
 from tiercast.ledger.model import Answer, Claim, DeliveryState, HeldJob, Outcome, Plan, PlannedJob
-from tiercast.ledger.operating import Operator
 from tiercast.ledger.reading import Reader
 
 SOURCE = "s"  # that of the model, whose invariants are checked
@@ -26,7 +27,7 @@ class Story:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.reader = Reader(ledger, Digests("test"))
-        self.operator = Operator(ledger, lambda _: None)
+        self.operator = Control(ledger, ANN, lambda _: None)
 
     def arrive(self, event: str, *jobs: PlannedJob, created: int = 1, state: str = "processed") -> str:
         delivery = new_delivery_id()
@@ -37,7 +38,7 @@ class Story:
     def read(self, event: str, *jobs: PlannedJob, created: int = 1, state: str = "processed") -> str:
         """The next delivery that is due is read; returns its state."""
         token = new_token()
-        (held,) = self.ledger.deliveries(SOURCE, claim=Claim(token=token, n=1)).lent
+        (held,) = self.ledger.exchange_deliveries(SOURCE, claim=Claim(token=token, n=1)).claimed
         plan = Plan(
             delivery=held.id,
             token=token,
@@ -47,16 +48,16 @@ class Story:
             created_us=created,
             jobs=jobs,
         )
-        ((_, became, _),) = self.ledger.deliveries(SOURCE, [plan]).settled
+        ((_, became, _),) = self.ledger.exchange_deliveries(SOURCE, [plan]).settled
         return became
 
     def claim(self, action: str) -> list[HeldJob]:
-        return self.ledger.jobs(f"jobs/{action}", claim=Claim(token=new_token(), n=9)).lent
+        return self.ledger.exchange_jobs(f"jobs/{action}", claim=Claim(token=new_token(), n=9)).claimed
 
     def perform(self, action: str, verdict: str = "done", **more: Any) -> list[str]:
         """All that is due of an action ends so; returns the keys."""
         held = self.claim(action)
-        self.ledger.jobs(
+        self.ledger.exchange_jobs(
             f"jobs/{action}", [Outcome(job=h.key, token=h.token, verdict=verdict, duration=0.1, **more) for h in held]
         )
         return [h.key for h in held]
@@ -114,7 +115,7 @@ class TestRedo:
     def test_what_was_not_done_is_refused_with_what_to_use(self, story: Story, verdict: str, advice: str) -> None:
         story.arrive("e1", PlannedJob(action="mail"))
         assert "owed already" in story.operator.redo(key("e1", "mail")).text
-        story.perform("mail", verdict, maybe=True)
+        story.perform("mail", verdict, effect_possible=True)
         answer = story.operator.redo(key("e1", "mail"))
         assert not answer.done
         assert advice in answer.text

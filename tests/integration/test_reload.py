@@ -68,6 +68,10 @@ def test_a_changed_template_and_a_new_action_take_effect_and_nothing_is_lost_or_
             "second@test  reloaded: 2 processes replaced",
             "worker@test  reloaded: 2 processes replaced",
         ]
+        (entry,) = json.loads(works.cli("audit", "--json"))["audit"]
+        assert (entry["verb"], entry["subject"], entry["count"], entry["result"]) == (
+            "reload", "second@test, worker@test", 2, "reloaded",
+        )  # fmt: skip
         assert not before & (pool_of(works) | pool_of(works, "second"))
 
         # and what comes now is done by the new configuration

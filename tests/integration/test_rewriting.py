@@ -34,8 +34,10 @@ class World:
         self.number += 1
         id_ = f"01900000-0000-7000-8000-{self.number:012x}"
         self.ledger.record([("s", id_, b'{"name": "' + SEED + b'"}')])
-        (held,) = self.ledger.deliveries("s", claim=Claim(token=new_token(), n=1)).lent
-        self.ledger.deliveries("s", [Plan(delivery=id_, token=held.token, state=DeliveryState.IGNORED, reason="x")])
+        (held,) = self.ledger.exchange_deliveries("s", claim=Claim(token=new_token(), n=1)).claimed
+        self.ledger.exchange_deliveries(
+            "s", [Plan(delivery=id_, token=held.token, state=DeliveryState.IGNORED, reason="x")]
+        )
         return id_
 
     def in_file(self) -> int:

@@ -436,7 +436,7 @@ def test_a_user_with_few_rights_is_enough_and_one_with_too_few_is_refused(own: E
 
     client = connect(url, timeout=5)
     worker = Ledger(client, prefix="t")
-    assert [one.id for one in worker.deliveries("voucherify", claim=Claim(token="x", n=9)).lent] == [
+    assert [one.id for one in worker.exchange_deliveries("voucherify", claim=Claim(token="x", n=9)).claimed] == [
         answer.json()["delivery"]
     ]
     worker.due(["deliveries/voucherify"])

@@ -216,7 +216,7 @@ def test_what_was_planned_is_performed_by_the_same_process_without_a_bell(works:
 def test_outcomes_whose_settling_failed_are_settled_later(
     works: Works, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
-    failed = fail_once(monkeypatch, works, "jobs", when=settles, late=late)
+    failed = fail_once(monkeypatch, works, "exchange_jobs", when=settles, late=late)
     works.record("done", "done")
     works.current.hear(LANE)
 
@@ -231,7 +231,7 @@ def test_outcomes_whose_settling_failed_are_settled_later(
 def test_deliveries_are_settled_after_a_short_absence_of_the_ledger(
     works: Works, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
-    failed = fail_once(monkeypatch, works, "deliveries", when=settles, late=late)
+    failed = fail_once(monkeypatch, works, "exchange_deliveries", when=settles, late=late)
     deliveries = works.record("done", "done")
     works.current.hear(LANE)
 
@@ -250,7 +250,7 @@ def test_jobs_whose_claim_was_lost_for_good_are_performed_when_their_lease_ends(
 ) -> None:
     # Given a claim that the ledger carried out and nobody heard of
     works.plan("done", "done")
-    failed = fail_once(monkeypatch, works, "jobs", when=claims_jobs, late=True)
+    failed = fail_once(monkeypatch, works, "exchange_jobs", when=claims_jobs, late=True)
     works.current.hear("jobs/one")
     assert failed.wait(10)
     assert works.states() == {"owed": 2}
@@ -272,12 +272,12 @@ def lose_lease(works: Works, times: int) -> None:
 
         def taken(isolated: bool = time_ >= 2) -> bool:
             claim = Claim(token=new_token(), n=10, isolated=isolated)
-            return bool(works.ledger.jobs("jobs/one", claim=claim).lent)
+            return bool(works.ledger.exchange_jobs("jobs/one", claim=claim).claimed)
 
         wait_for(taken, seconds=10)
 
     def counted() -> bool:
-        works.ledger.jobs("jobs/one", claim=Claim(token=new_token(), n=0))
+        works.ledger.exchange_jobs("jobs/one", claim=Claim(token=new_token(), n=0))
         return bool(works.ledger.due(["jobs/one"]).isolated)
 
     wait_for(counted, seconds=10)
@@ -292,7 +292,7 @@ def test_a_job_that_lost_two_leases_is_passed_over_and_performed_in_isolation(wo
     works.current.hear("jobs/one")
     works.wait_until(done=2, owed=1)
     assert works.current.hear("jobs/one") == {"claimed": 0}
-    assert works.ledger.jobs("jobs/one", claim=Claim(token=new_token(), n=10, heard=True)).bells == []
+    assert works.ledger.exchange_jobs("jobs/one", claim=Claim(token=new_token(), n=10, heard=True)).bells == []
 
     # and one that is made for it that one, and nothing else
     works.plan("done")
@@ -430,14 +430,14 @@ def have_one_done(works: Works) -> WorkerProcess:
 def test_a_process_does_not_end_in_the_midst_of_an_exchange(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given an exchange that takes a while
     fresh = have_one_done(works)
-    call, under_way = fresh.ledger.jobs, threading.Event()
+    call, under_way = fresh.ledger.exchange_jobs, threading.Event()
 
     def slowly(*args: Any, **options: Any) -> Any:
         under_way.set()
         time.sleep(0.5)
         return call(*args, **options)
 
-    monkeypatch.setattr(fresh.ledger, "jobs", slowly)
+    monkeypatch.setattr(fresh.ledger, "exchange_jobs", slowly)
     assert under_way.wait(10)
 
     works.stop(fresh, 5.0)
@@ -451,7 +451,7 @@ def test_a_process_that_ends_while_the_ledger_is_away_waits_for_it_within_its_gr
 ) -> None:
     # Given a job that was done, and a ledger that is away for a moment
     fresh = have_one_done(works)
-    call, tries = fresh.ledger.jobs, []
+    call, tries = fresh.ledger.exchange_jobs, []
 
     def away(*args: Any, **options: Any) -> Any:
         tries.append(1)
@@ -459,7 +459,7 @@ def test_a_process_that_ends_while_the_ledger_is_away_waits_for_it_within_its_gr
             raise LedgerUnavailable("away")
         return call(*args, **options)
 
-    monkeypatch.setattr(fresh.ledger, "jobs", away)
+    monkeypatch.setattr(fresh.ledger, "exchange_jobs", away)
 
     works.stop(fresh, 10.0)
 

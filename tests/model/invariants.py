@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.model.snapshot import Fields, Snapshot
-from tests.model.world import BAD, DELIVERY_LANE, KEEP, KEEP_DEAD, LANES, SETTLED, SOURCE
+from tests.model.world import DELIVERY_LANE, FINAL, KEEP, KEEP_DEAD, LANES, NEED_OPERATOR, SOURCE
+from tiercast.ledger.states import JobState
 
-_INDEXED = frozenset({"parked", "skipped", "superseded", "dead", "uncertain"})
+_INDEXED = frozenset(str(state) for state in JobState if state.indexed)
 
 
 def check(found: Snapshot, *, keep: int = KEEP, keep_dead: int = KEEP_DEAD) -> None:
@@ -27,14 +28,14 @@ def action_of(job: str) -> str:
 
 
 def _lanes(found: Snapshot) -> None:
-    """Held members and leases are the same, nobody waits and is held at once, and only owed ones have lapses."""
+    """Held members and leases are the same, nobody waits and is held at once, and only owed ones have expiries."""
     names = found.sets.get("lanes", {}).get("", set())
     for lane in LANES:
         assert not _standing(found, lane) or lane in names, f"{lane}: holds work and is in no list of lanes"
         due, held = found.zset("due", lane), found.zset("held", lane)
         assert set(held) == set(found.hash("lease", lane)), f"{lane}: held and lease differ"
         assert not set(due) & set(held), f"{lane}: due and held at once"
-        assert set(found.hash("lapsed", lane)) <= set(due) | set(held), f"{lane}: ended leases of what is settled"
+        assert set(found.hash("expiries", lane)) <= set(due) | set(held), f"{lane}: ended leases of what is settled"
 
 
 def _standing(found: Snapshot, lane: str) -> set[str]:
@@ -67,8 +68,8 @@ def _families(found: Snapshot, keep: int, keep_dead: int) -> None:
     for id_, f in found.hashes.get("d", {}).items():
         family = [found.hash("j", f"{SOURCE}:{f['e']}:{name}") for name in f.get("j", "").split()]
         states = Counter(job["s"] for job in family)
-        still_open = sum(n for state, n in states.items() if state not in SETTLED)
-        bad = sum(n for state, n in states.items() if state in BAD)
+        still_open = sum(n for state, n in states.items() if state not in FINAL)
+        bad = sum(n for state, n in states.items() if state in NEED_OPERATOR)
         assert int(f.get("o", 0)) == still_open, f"{id_}: counter of open jobs"
         assert int(f.get("x", 0)) == bad, f"{id_}: counter of dead and uncertain jobs"
         if not still_open and "again" not in f:

@@ -52,7 +52,7 @@ class Hand:
     member: str
     token: str
     ends: int
-    maybe: bool = False
+    effect_possible: bool = False
     tried: str | None = None
 
 
@@ -170,7 +170,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _asks_isolated(self, lane: str, data: st.DataObject) -> bool:
         """Whether a claim is an isolated process's; drawn only where that makes a difference."""
-        return any(member.lapses > 1 for _, member in self.world.members(lane)) and data.draw(st.booleans())
+        return any(member.expiries > 1 for _, member in self.world.members(lane)) and data.draw(st.booleans())
 
     def _claim(
         self,
@@ -185,45 +185,45 @@ class LedgerMachine(RuleBasedStateMachine):
     ) -> list[Hand]:
         token = self._token()
         request = Claim(token=token, n=n, cap=cap, redelivered=redelivered, isolated=isolated, heard=heard)
-        turn = self._call(lane, [], request)
-        # What the same step released can be lent in it.
+        exchange = self._call(lane, [], request)
+        # What the same step released can be claimed in it.
         self.world.sweep(lane)
         self._adopt()
         needs_isolation = self.world.needs_isolation(lane)
         expected = self.world.claim(lane, token, n, cap=cap, redelivered=redelivered, isolated=isolated)
-        assert not turn.isolated or needs_isolation, f"{lane}: nothing that is due needs isolation"
-        lent = self._check_lent(lane, turn.lent, expected)
-        if lost and lent:
+        assert not exchange.isolated or needs_isolation, f"{lane}: nothing that is due needs isolation"
+        claimed = self._check_claimed(lane, exchange.claimed, expected)
+        if lost and claimed:
             again = self._call(lane, [], request)
-            assert sorted(map(_name, again.lent)) == sorted(expected), "a repeated claim returned others"
-        self.claims[token] = (lane, bool(lent))
-        self.hands += lent
-        return lent
+            assert sorted(map(_name, again.claimed)) == sorted(expected), "a repeated claim returned others"
+        self.claims[token] = (lane, bool(claimed))
+        self.hands += claimed
+        return claimed
 
     def _call(self, lane: str, settle: list[Any], claim: Claim | None) -> Any:
         if lane == DELIVERY_LANE:
-            return self.ledger.deliveries(SOURCE, settle, claim)
-        return self.ledger.jobs(lane, settle, claim)
+            return self.ledger.exchange_deliveries(SOURCE, settle, claim)
+        return self.ledger.exchange_jobs(lane, settle, claim)
 
-    def _check_lent(self, lane: str, lent: list[Any], expected: list[str]) -> list[Hand]:
-        assert list(map(_name, lent)) == expected, "lent others than expected"
+    def _check_claimed(self, lane: str, claimed: list[Any], expected: list[str]) -> list[Hand]:
+        assert list(map(_name, claimed)) == expected, "claimed others than expected"
         hands = []
-        for held in lent:
+        for held in claimed:
             if lane == DELIVERY_LANE:
                 delivery = self.world.deliveries[held.id]
                 assert held.body == f"body {held.id}".encode()
-                assert (held.again, held.lapses) == (delivery.again, delivery.lapses)
+                assert (held.again, held.expiries) == (delivery.again, delivery.expiries)
                 hands.append(Hand(lane, held.id, held.token, delivery.ends))
             else:
                 job = self.world.jobs[held.key]
-                assert job.state == "owed", f"{job.key} was lent though it is {job.state}"
+                assert job.state == "owed", f"{job.key} was claimed though it is {job.state}"
                 assert (held.attempts, held.tries) == (job.attempts, job.attempts - job.before)
-                assert (held.maybe, held.lapses, held.once) == (job.maybe, job.lapses, job.once)
-                since = None if job.maybe_at is None else (self.world.now - job.maybe_at) / 1000
+                assert (held.effect_possible, held.expiries, held.once) == (job.effect_possible, job.expiries, job.once)
+                since = None if job.effect_possible_ms is None else (self.world.now - job.effect_possible_ms) / 1000
                 assert held.since == since
                 assert (held.created_us, held.delivery) == job.rank
                 assert held.body == f"body {job.arrival}".encode()
-                hands.append(Hand(lane, held.key, held.token, job.ends, maybe=job.maybe))
+                hands.append(Hand(lane, held.key, held.token, job.ends, effect_possible=job.effect_possible))
         return hands
 
     @precondition(lambda self: self.hands)
@@ -248,11 +248,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self._settle(hand.lane, [hand], [self._outcome(hand, data)], lost=False, claim=0)
 
     def _repeat_an_old_claim(self, data: st.DataObject) -> None:
-        token = data.draw(st.sampled_from([token for token, (_, lent) in self.claims.items() if lent]))
+        token = data.draw(st.sampled_from([token for token, (_, claimed) in self.claims.items() if claimed]))
         lane = self.claims[token][0]
-        turn = self._call(lane, [], Claim(token=token, n=3))
+        exchange = self._call(lane, [], Claim(token=token, n=3))
         self.world.sweep(lane)
-        assert set(map(_name, turn.lent)) == self.world.held_under(lane, token)
+        assert set(map(_name, exchange.claimed)) == self.world.held_under(lane, token)
 
     def _renew(self, data: st.DataObject) -> None:
         hand = data.draw(st.sampled_from(self.hands))
@@ -287,12 +287,12 @@ class LedgerMachine(RuleBasedStateMachine):
         plans = [self._plan(hand, data) for hand in hands]
         expected = [state for plan in plans if (state := self._expect(plan))]
         claim = Claim(token=self._token(), n=1) if then_claim else None
-        turn = self._call(DELIVERY_LANE, plans, claim)
-        assert turn.settled == expected
+        exchange = self._call(DELIVERY_LANE, plans, claim)
+        assert exchange.settled == expected
         if claim:
-            lent = self.world.claim(DELIVERY_LANE, claim.token, 1)
-            self.hands += self._check_lent(DELIVERY_LANE, turn.lent, lent)
-            self.claims[claim.token] = (DELIVERY_LANE, bool(lent))
+            claimed = self.world.claim(DELIVERY_LANE, claim.token, 1)
+            self.hands += self._check_claimed(DELIVERY_LANE, exchange.claimed, claimed)
+            self.claims[claim.token] = (DELIVERY_LANE, bool(claimed))
         if lost:
             assert self._call(DELIVERY_LANE, plans, None).settled == []
         self.strict = len(plans) == 1
@@ -357,7 +357,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         job = self.world.jobs[hand.member]
         repeatable = not ACTIONS[job.action][1]
-        if not repeatable and hand.maybe and self.world.happened(job):
+        if not repeatable and hand.effect_possible and self.world.happened(job):
             hand.tried = "confirmed"
         elif works:
             self.world.effect(job)
@@ -379,17 +379,19 @@ class LedgerMachine(RuleBasedStateMachine):
         for hand, outcome in zip(hands, outcomes, strict=True):
             if self._valid(hand):
                 wait = round((outcome.wait or 0) * 1000)
-                self.world.settle(self.world.jobs[hand.member], outcome.verdict, wait=wait, maybe=outcome.maybe)
+                self.world.settle(
+                    self.world.jobs[hand.member], outcome.verdict, wait=wait, effect_possible=outcome.effect_possible
+                )
                 expected.append((hand.member, "", ""))
         request = Claim(token=self._token(), n=claim) if claim else None
-        turn = self._call(lane, outcomes, request)
-        assert turn.settled == expected
-        # What was released by settling can be lent in the same step.
+        exchange = self._call(lane, outcomes, request)
+        assert exchange.settled == expected
+        # What was released by settling can be claimed in the same step.
         self._adopt()
         if request:
-            lent = self.world.claim(lane, request.token, claim)
-            self.hands += self._check_lent(lane, turn.lent, lent)
-            self.claims[request.token] = (lane, bool(lent))
+            claimed = self.world.claim(lane, request.token, claim)
+            self.hands += self._check_claimed(lane, exchange.claimed, claimed)
+            self.claims[request.token] = (lane, bool(claimed))
         if lost:
             assert self._call(lane, outcomes, None).settled == []
         for hand in hands:
@@ -407,12 +409,18 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             choices = [*clean, *unknown]
         if hand.tried is None:
-            choices = [("back", None), *choices]
-        verdict, maybe = data.draw(st.sampled_from(choices), label="verdict")
+            choices = [("released", None), *choices]
+        verdict, effect_possible = data.draw(st.sampled_from(choices), label="verdict")
         wait = data.draw(st.sampled_from((0.0, 10.0, 40.0))) if verdict == "later" else None
-        duration = None if verdict == "back" else 0.01
+        duration = None if verdict == "released" else 0.01
         return Outcome(
-            job=hand.member, token=hand.token, verdict=verdict, maybe=maybe, wait=wait, duration=duration, text="x"
+            job=hand.member,
+            token=hand.token,
+            verdict=verdict,
+            effect_possible=effect_possible,
+            wait=wait,
+            duration=duration,
+            text="x",
         )
 
     # --- time
@@ -462,7 +470,7 @@ class LedgerMachine(RuleBasedStateMachine):
         outcome = Outcome(
             job=hand.member,
             token=hand.token,
-            verdict="back",
+            verdict="released",
             hold=Hold(seconds=seconds, cause="vendor", reason="429"),
         )
         if self._valid(hand):
@@ -478,7 +486,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _resume(self, lane: str) -> None:
         assert self.ledger.operate("resume", lane=lane)[0]
         self.world.paused.discard(lane)
-        self.world.wake_at.pop(lane, None)
+        self.world.hold_until.pop(lane, None)
 
     @precondition(lambda self: self.world.jobs)
     @rule(data=st.data(), verb=st.sampled_from(("retry", "drop", "resolve")))
@@ -515,7 +523,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if as_ == "done":
             self.world.finish(job, "done")
         else:
-            job.maybe_at = None
+            job.effect_possible_ms = None
             self.world.start_over(job)
 
     @precondition(lambda self: self.world.deliveries)
@@ -623,7 +631,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert found.zset("held", lane) == {n: m.ends for n, m in held.items()}, lane
             leases = {n: f"{m.token} {m.first_due}" for n, m in held.items()}
             assert found.hash("lease", lane) == leases, lane
-            assert found.hash("lapsed", lane) == {n: str(m.lapses) for n, m in members.items() if m.lapses}, lane
+            assert found.hash("expiries", lane) == {n: str(m.expiries) for n, m in members.items() if m.expiries}, lane
         for delivery in self.world.deliveries.values():
             self._compare_delivery(found.hash("d", delivery.id), delivery)
         for job in self.world.jobs.values():
@@ -647,7 +655,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _compare_job(f: dict[str, str], job: Job) -> None:
         assert f["s"] == job.state, job.key
         assert (int(f["n"]), int(f.get("b", 0))) == (job.attempts, job.before), job.key
-        assert (f.get("m") == "1", int(f["z"])) == (job.maybe, job.changed), job.key
+        assert (f.get("m") == "1", int(f["z"])) == (job.effect_possible, job.changed), job.key
         assert f["d"] == job.arrival, job.key
         assert ("og" not in f and "cg" not in f) or int(f["us"]) == job.created, job.key
         assert (f.get("og"), f.get("cg")) == (job.order, job.once), job.key

@@ -46,6 +46,8 @@ for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
     value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   elseif kind == 'set' then
     value = redis.call('SMEMBERS', key)
+  elseif kind == 'stream' then
+    value = tostring(redis.call('XLEN', key))
   else
     value = redis.call('GET', key)
   end

@@ -30,12 +30,12 @@ class Story:
     def plan(self, number: int, *jobs: PlannedJob, created: int = 10, state: str = "processed") -> None:
         """Take delivery `number` (recorded by now) through the lane as event `e<number>`."""
         token = new_token()
-        (held,) = self.ledger.deliveries(SOURCE, claim=Claim(token=token, n=1)).lent
+        (held,) = self.ledger.exchange_deliveries(SOURCE, claim=Claim(token=token, n=1)).claimed
         plan = Plan(
             delivery=held.id, token=token, state=DeliveryState(state), event_id=f"e{number}", type="x",
             at="2026-01-01T00:00:00.000Z", created_us=created, jobs=jobs,
         )  # fmt: skip
-        self.ledger.deliveries(SOURCE, [plan])
+        self.ledger.exchange_deliveries(SOURCE, [plan])
         self.recount()
 
     def event(self, number: int, *jobs: PlannedJob, created: int = 10) -> None:
@@ -43,12 +43,12 @@ class Story:
         self.plan(number, *jobs, created=created)
 
     def hold(self, action: str = "a") -> HeldJob:
-        (held,) = self.ledger.jobs(f"jobs/{action}", claim=Claim(token=new_token(), n=1)).lent
+        (held,) = self.ledger.exchange_jobs(f"jobs/{action}", claim=Claim(token=new_token(), n=1)).claimed
         return held
 
     def settle(self, held: HeldJob, verdict: str, **more: Any) -> None:
         outcome = Outcome(job=held.key, token=held.token, verdict=verdict, duration=0.0, **more)
-        self.ledger.jobs("jobs/" + held.key.split(":")[2], [outcome])
+        self.ledger.exchange_jobs("jobs/" + held.key.split(":")[2], [outcome])
         self.recount()
 
     def operate(self, verb: str, **request: Any) -> bool:
@@ -87,9 +87,11 @@ class TestRetention:
         story.event(1, PlannedJob(action="a"))
         story.operate("replay", delivery=delivery_id(1), again=1)
         for round_ in range(5):
-            assert story.ledger.deliveries(SOURCE, claim=Claim(token=f"{round_}", n=1, isolated=round_ > 1)).lent
+            assert story.ledger.exchange_deliveries(
+                SOURCE, claim=Claim(token=f"{round_}", n=1, isolated=round_ > 1)
+            ).claimed
             story.clock.pass_(31)
-        story.ledger.deliveries(SOURCE, claim=Claim(token="last", n=1))
+        story.ledger.exchange_deliveries(SOURCE, claim=Claim(token="last", n=1))
         story.recount()
 
         story.clock.pass_(31 * DAY)
@@ -110,7 +112,7 @@ class TestRetention:
     def test_older_ones_are_not_done_when_the_one_that_may_have_happened_leaves(self, story: Story) -> None:
         story.event(1, PlannedJob(action="a", order="g"), created=20)
         story.event(2, PlannedJob(action="a", order="g"), created=10)
-        story.settle(story.hold(), "dead", maybe=True)
+        story.settle(story.hold(), "dead", effect_possible=True)
 
         story.clock.pass_(31 * DAY)
         assert story.ledger.trim()[0] == 1
@@ -123,13 +125,13 @@ class TestReplay:
         story.event(1, PlannedJob(action="a"))
         story.settle(story.hold(), "done")
         story.operate("replay", delivery=delivery_id(1), again=2)
-        (held,) = story.ledger.deliveries(SOURCE, claim=Claim(token="t", n=1)).lent
+        (held,) = story.ledger.exchange_deliveries(SOURCE, claim=Claim(token="t", n=1)).claimed
         assert story.operate("replay", delivery=delivery_id(1), again=1)
 
-        assert story.ledger.deliveries(SOURCE, claim=Claim(token="u", n=1)).lent == []
+        assert story.ledger.exchange_deliveries(SOURCE, claim=Claim(token="u", n=1)).claimed == []
         plan = Plan(delivery=held.id, token="t", state=DeliveryState.PROCESSED, event_id="e1", type="x", created_us=1,
                     jobs=(PlannedJob(action="a"),))  # fmt: skip
-        story.ledger.deliveries(SOURCE, [plan])
+        story.ledger.exchange_deliveries(SOURCE, [plan])
         story.recount()
         # The first asked for what is done, too; the second takes nothing of that back.
         assert story.hold().key == key(1) + ":r2"
@@ -151,17 +153,17 @@ class TestGroups:
     def test_one_that_may_have_paid_is_asked_again_before_another_of_its_once_group(self, story: Story) -> None:
         for number, created in ((1, 10), (2, 20)):
             story.event(number, PlannedJob(action="a", order="g", once="k"), created=created)
-        story.settle(story.hold(), "dead", maybe=True)
+        story.settle(story.hold(), "dead", effect_possible=True)
         assert story.operate("retry", job=key(1))
 
         held = story.hold()
-        assert (held.key, held.maybe) == (key(1), True)
+        assert (held.key, held.effect_possible) == (key(1), True)
         assert story.states(1, 2) == ["owed", "parked"]
 
     def test_one_that_may_have_paid_keeps_its_once_place_while_its_order_group_is_at_work(self, story: Story) -> None:
         story.event(1, PlannedJob(action="a", order="g", once="k"), created=10)
         story.event(2, PlannedJob(action="a", order="h", once="k"), created=10)
-        story.settle(story.hold(), "dead", maybe=True)
+        story.settle(story.hold(), "dead", effect_possible=True)
         story.event(3, PlannedJob(action="a", order="g", once="other"), created=20)
         newer = story.hold()
         assert newer.key == key(3)
@@ -198,7 +200,7 @@ class TestGroups:
     ) -> None:
         for number, created, once in ((1, 10, "k"), (2, 20, "other")):
             story.event(number, PlannedJob(action="a", order="g", once=once), created=created)
-            story.settle(story.hold(), "dead", maybe=True)
+            story.settle(story.hold(), "dead", effect_possible=True)
         assert not story.operate("retry", job=key(1))
         assert story.operate("retry", job=key(2))
 
@@ -221,10 +223,10 @@ class TestSkipped:
 class TestContent:
     def test_a_job_whose_event_has_no_time_is_lent(self, story: Story) -> None:
         story.ledger.record([(SOURCE, delivery_id(1), b"{}")])
-        (held,) = story.ledger.deliveries(SOURCE, claim=Claim(token="t", n=1)).lent
+        (held,) = story.ledger.exchange_deliveries(SOURCE, claim=Claim(token="t", n=1)).claimed
         plan = Plan(delivery=held.id, token="t", state=DeliveryState.PROCESSED, event_id="e1", type="x",
                     jobs=(PlannedJob(action="a"),))  # fmt: skip
-        story.ledger.deliveries(SOURCE, [plan])
+        story.ledger.exchange_deliveries(SOURCE, [plan])
         assert story.hold().at == ""
 
 
@@ -233,10 +235,10 @@ def test_a_repeated_claim_keeps_the_starts_that_it_reserved(timed: Ledger, clock
     for number in range(3):
         story.event(number, PlannedJob(action="a"))
     request = Claim(token="t", n=3, limits=(("vendor", 400_000),))
-    assert [job.delay for job in timed.jobs("jobs/a", claim=request).lent] == [0, 0.4, 0.8]
+    assert [job.delay for job in timed.exchange_jobs("jobs/a", claim=request).claimed] == [0, 0.4, 0.8]
 
     clock.pass_(0.5)
-    assert [job.delay for job in timed.jobs("jobs/a", claim=request).lent] == [0, 0, 0.3]
+    assert [job.delay for job in timed.exchange_jobs("jobs/a", claim=request).claimed] == [0, 0, 0.3]
 
 
 def test_the_snapshot_reads_every_kind_of_key(client: redis.Redis) -> None:
@@ -259,14 +261,14 @@ class TestLargeGroups:
         for start in range(1, count + 1, 100):
             numbers = range(start, min(start + 100, count + 1))
             story.ledger.record([(SOURCE, delivery_id(n), b"{}") for n in numbers])
-            lent = story.ledger.deliveries(SOURCE, claim=Claim(token=new_token(), n=100)).lent
-            story.ledger.deliveries(
+            claimed = story.ledger.exchange_deliveries(SOURCE, claim=Claim(token=new_token(), n=100)).claimed
+            story.ledger.exchange_deliveries(
                 SOURCE,
                 [
                     Plan(delivery=held.id, token=held.token, state=DeliveryState.PROCESSED,
                          event_id=f"e{int(held.id[-12:], 16)}", type="x", created_us=10 + int(held.id[-12:], 16),
                          jobs=(PlannedJob(action="a", order=order, once=once),))
-                    for held in lent
+                    for held in claimed
                 ],
             )  # fmt: skip
 
@@ -293,8 +295,8 @@ class TestLargeGroups:
         assert self.counts(story)[0] >= parked - 300
         rounds = 0
         while self.counts(story)[0]:
-            # Whoever claims is lent none of them: they lost their purpose when the other was done.
-            assert not story.ledger.jobs("jobs/a", claim=Claim(token=new_token(), n=10)).lent
+            # Whoever claims is claimed none of them: they lost their purpose when the other was done.
+            assert not story.ledger.exchange_jobs("jobs/a", claim=Claim(token=new_token(), n=10)).claimed
             rounds += 1
             assert rounds <= self.MANY / 300 + 1
         story.recount()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tests.model.snapshot import Snapshot
+from tiercast.ledger.states import JobState
 
 SOURCE = "s"
 LEASE = 30_000
@@ -22,8 +23,8 @@ ENDED = 5
 #: The most members that have lost their lease twice and are claimed at once.
 TOGETHER = 16
 
-SETTLED = frozenset({"done", "skipped", "superseded", "dead", "uncertain"})
-BAD = frozenset({"dead", "uncertain"})
+FINAL = frozenset(str(state) for state in JobState if state.final)
+NEED_OPERATOR = frozenset(str(state) for state in JobState if state.needs_operator)
 
 #: The actions: whether their jobs have an order group and a once group. Those with a once group are not repeatable.
 ACTIONS = {"plain": (False, False), "latest": (True, False), "once": (False, True), "both": (True, True)}
@@ -50,7 +51,7 @@ class Member:
     token: str | None = None
     ends: int = 0
     first_due: int = 0
-    lapses: int = 0
+    expiries: int = 0
 
     def owe(self, due: int) -> None:
         self.due, self.token = due, None
@@ -64,7 +65,7 @@ class Member:
         return self.first_due
 
     def out(self) -> None:
-        self.due, self.token, self.lapses = None, None, 0
+        self.due, self.token, self.expiries = None, None, 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,20 +94,20 @@ class Job(Member):
     state: str = "parked"
     attempts: int = 0
     before: int = 0
-    maybe_at: int | None = None
+    effect_possible_ms: int | None = None
     changed: int = 0
     effects: int = 0
     by_plan: bool = False
 
     @property
-    def maybe(self) -> bool:
+    def effect_possible(self) -> bool:
         """Whether an attempt may have had its effect."""
-        return self.maybe_at is not None
+        return self.effect_possible_ms is not None
 
     @property
     def keeps(self) -> bool:
         """Whether it is settled and yet may have had its effect."""
-        return self.state == "uncertain" or (self.state == "dead" and self.maybe)
+        return self.state == "uncertain" or (self.state == "dead" and self.effect_possible)
 
     @property
     def rank(self) -> tuple[int, str]:
@@ -123,7 +124,7 @@ class World:
         self.jobs: dict[str, Job] = {}
         self.marks: dict[str, str] = {}
         self.paused: set[str] = set()
-        self.wake_at: dict[str, int] = {}
+        self.hold_until: dict[str, int] = {}
         self.taken: dict[tuple[str, str], str] = {}
         self.newest: dict[tuple[str, str], tuple[int, str]] = {}
         self.effects_once: dict[tuple[str, str], int] = {}
@@ -145,11 +146,11 @@ class World:
             if member.token is None or member.ends > self.now:
                 continue
             member.owe(member.first_due)
-            member.lapses += 1
+            member.expiries += 1
             if isinstance(member, Job):
-                member.maybe_at = self.now
+                member.effect_possible_ms = self.now
                 member.attempts += 1
-            if member.lapses < ENDED:
+            if member.expiries < ENDED:
                 continue
             if isinstance(member, Job):
                 self.finish(member, "dead")
@@ -158,11 +159,11 @@ class World:
 
     def hold(self, lane: str, ms: int) -> None:
         """Hold a lane; of two holds the later one stays."""
-        self.wake_at[lane] = max(self.wake_at.get(lane, 0), self.now + ms)
+        self.hold_until[lane] = max(self.hold_until.get(lane, 0), self.now + ms)
 
     def needs_isolation(self, lane: str) -> bool:
         """Whether a due member has lost its lease twice or more."""
-        return any(m.due is not None and m.due <= self.now and m.lapses > 1 for _, m in self.members(lane))
+        return any(m.due is not None and m.due <= self.now and m.expiries > 1 for _, m in self.members(lane))
 
     def claim(
         self, lane: str, token: str, n: int, *, cap: int | None = None, redelivered: int = 16, isolated: bool = False
@@ -170,26 +171,26 @@ class World:
         """Hand out what is due; returns the names in the order in which they are claimed."""
         self.sweep(lane)
         members = dict(self.members(lane))
-        if lane in self.paused or self.wake_at.get(lane, 0) > self.now:
+        if lane in self.paused or self.hold_until.get(lane, 0) > self.now:
             return []
-        self.wake_at.pop(lane, None)
+        self.hold_until.pop(lane, None)
         held = sum(m.token is not None for m in members.values())
         room = n if cap is None else cap - held
         n = max(0, min(n, room, TOGETHER if isolated else n))
         due = sorted((m.due, name) for name, m in members.items() if m.due is not None and m.due <= self.now)
         # A member that was redelivered waits for its turn in the lane, too: it is looked for among the first only.
-        seen = [name for _, name in due[: n + 1 + sum(m.lapses > 0 for m in members.values())]]
+        seen = [name for _, name in due[: n + 1 + sum(m.expiries > 0 for m in members.values())]]
         if isolated:
-            twice = [name for name in seen if members[name].lapses == 2]
-            suspect = next((name for name in seen if members[name].lapses > 1), None)
-            claimed = [suspect] if suspect and members[suspect].lapses > 2 else twice
+            twice = [name for name in seen if members[name].expiries == 2]
+            suspect = next((name for name in seen if members[name].expiries > 1), None)
+            claimed = [suspect] if suspect and members[suspect].expiries > 2 else twice
         else:
-            once = [name for name in seen if members[name].lapses == 1][:redelivered]
-            claimed = [name for name in seen if members[name].lapses == 0 or name in once]
+            once = [name for name in seen if members[name].expiries == 1][:redelivered]
+            claimed = [name for name in seen if members[name].expiries == 0 or name in once]
         claimed = claimed[:n]
         if cap is not None and not isolated:
             # Of the places, up to a half is left to what needs isolation and is due.
-            waiting = sum(members[name].lapses > 1 for name in seen)
+            waiting = sum(members[name].expiries > 1 for name in seen)
             claimed = claimed[: max(0, room - min(waiting, max(1, cap // 2)))]
         for name in claimed:
             members[name].lend(token, self.now)
@@ -257,9 +258,9 @@ class World:
     def leaves_at(self, delivery: Delivery) -> int | None:
         """When a delivery's retention is over; None while anything of it is open."""
         family = self.family(delivery)
-        if delivery.queued or any(job.state not in SETTLED for job in family):
+        if delivery.queued or any(job.state not in FINAL for job in family):
             return None
-        bad = delivery.state == "quarantined" or any(job.state in BAD for job in family)
+        bad = delivery.state == "quarantined" or any(job.state in NEED_OPERATOR for job in family)
         last = max([delivery.changed, *(job.changed for job in family)])
         return last + (self.keep_dead if bad else self.keep)
 
@@ -288,7 +289,7 @@ class World:
         ]
 
     def _set(self, job: Job, state: str) -> None:
-        if state in SETTLED or state == "parked":
+        if state in FINAL or state == "parked":
             job.out()
         job.state, job.changed = state, self.now
 
@@ -324,14 +325,14 @@ class World:
             name = (job.action, job.order)
             self.newest[name] = max(self.newest.get(name, job.rank), job.rank)
 
-    def settle(self, job: Job, verdict: str, *, wait: int, maybe: bool | None) -> None:
+    def settle(self, job: Job, verdict: str, *, wait: int, effect_possible: bool | None) -> None:
         due = job.let_go()
-        if verdict == "back":
+        if verdict == "released":
             job.owe(due)
             return
         job.attempts += 1
-        if maybe is not None:
-            job.maybe_at = self.now if maybe else None
+        if effect_possible is not None:
+            job.effect_possible_ms = self.now if effect_possible else None
         if verdict == "later":
             job.owe(self.now + wait)
         else:

@@ -20,6 +20,8 @@ class FakeHubSpot(WebServer):
             return Answer(
                 status=401, body={"status": "error", "message": "bad token", "category": "INVALID_AUTHENTICATION"}
             )
+        if request.method == "GET":
+            return Answer(body={"portalId": 4711, "accountType": "STANDARD"})
         inputs = request.json["inputs"]
         ids = [entry["id"].lower() for entry in inputs]
         if len(inputs) > 100 or len(set(ids)) != len(ids) or "poison" in ids:

@@ -36,7 +36,8 @@ def spec(cls: type[Action], effects: Path, **changes: Any) -> ActionSpec:
 def held(behaviour: str = "done", number: int = 1, **changes: Any) -> HeldJob:
     body = json.dumps(envelope(JOINED, sample_data(name=behaviour), event_id=f"ev{number}")).encode()
     fields: dict[str, Any] = {
-        "key": f"voucherify:ev{number}:act", "token": "tok", "attempts": 0, "tries": 0, "maybe": False, "lapses": 0,
+        "key": f"voucherify:ev{number}:act", "token": "tok", "attempts": 0, "tries": 0, "effect_possible": False,
+        "expiries": 0,
         "delay": 0.0, "delivery": "d", "event_id": f"ev{number}", "type": JOINED, "at": "2026-08-01T10:00:00.000Z",
         "created_us": 1, "source": "voucherify", "form": "envelope", "once": None, "body": body,
     }  # fmt: skip
@@ -54,7 +55,7 @@ def one(cls: type[Action], effects: Path, job: HeldJob, **changes: Any) -> Outco
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "verdict", "maybe", "text"),
+    ("behaviour", "verdict", "effect_possible", "text"),
     [
         ("done", "done", False, "it is done"),
         ("odd", "done", False, None),
@@ -64,18 +65,18 @@ def one(cls: type[Action], effects: Path, job: HeldJob, **changes: Any) -> Outco
         ("unknown", "later", True, "no answer"),
         ("raises", "later", None, "a mistake in the kind"),
         ("exits", "later", None, "the kind raised SystemExit"),
-        ("halt", "back", None, "the credential is refused"),
+        ("halt", "released", None, "the credential is refused"),
     ],
 )
 def test_answers_of_a_repeatable_kind(
-    effects: Path, behaviour: str, verdict: str, maybe: bool | None, text: str | None
+    effects: Path, behaviour: str, verdict: str, effect_possible: bool | None, text: str | None
 ) -> None:
     outcome = one(Scripted, effects, held(behaviour))
 
     shown = outcome.text and outcome.text.partition(" (ValueError in kinds.py, line ")[0]
-    assert (outcome.verdict, outcome.maybe, shown) == (verdict, maybe, text)
+    assert (outcome.verdict, outcome.effect_possible, shown) == (verdict, effect_possible, text)
     assert (outcome.job, outcome.token) == ("voucherify:ev1:act", "tok")
-    assert (outcome.duration is None) == (verdict == "back"), "handing back is no attempt"
+    assert (outcome.duration is None) == (verdict == "released"), "handing back is no attempt"
 
 
 @pytest.mark.parametrize("behaviour", ["unknown", "raises", "exits"])
@@ -84,14 +85,14 @@ def test_no_answer_of_a_kind_that_is_not_repeatable(effects: Path, behaviour: st
     asked = one(Paying, effects, held(behaviour))
     blind = one(Blind, effects, held(behaviour))
 
-    assert (asked.verdict, asked.maybe) == ("later", True)
-    assert (blind.verdict, blind.maybe) == ("uncertain", True)
+    assert (asked.verdict, asked.effect_possible) == ("later", True)
+    assert (blind.verdict, blind.effect_possible) == ("uncertain", True)
     assert "tiercast jobs resolve" in (blind.text or "")
 
 
 @pytest.mark.parametrize("behaviour", ["later", "permanent", "skip"])
 def test_an_answer_that_nothing_happened_leaves_no_doubt(effects: Path, behaviour: str) -> None:
-    assert one(Blind, effects, held(behaviour)).maybe is None
+    assert one(Blind, effects, held(behaviour)).effect_possible is None
 
 
 def test_a_cause_that_holds_for_everyone_holds_the_lane_and_costs_no_attempt(effects: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_cause_that_holds_for_everyone_holds_the_lane_and_costs_no_attempt(eff
     halted = one(Scripted, effects, held("halt"))
     limited = one(Scripted, effects, held("everyone"), limit="crm")
 
-    assert everyone.verdict == halted.verdict == "back"
+    assert everyone.verdict == halted.verdict == "released"
     assert everyone.hold == Hold(seconds=30.0, cause="vendor", reason="too many requests")
     assert halted.hold == Hold(seconds=30.0, cause="credential", reason="the credential is refused")
     assert limited.hold == Hold(seconds=30.0, cause="vendor", reason="too many requests", limit="crm")
@@ -109,13 +110,13 @@ def test_a_cause_that_holds_for_everyone_holds_the_lane_and_costs_no_attempt(eff
 @pytest.mark.parametrize(
     ("answer", "verdict", "signal", "cause"),
     [
-        (RateLimited("429"), "back", "rate", None),
-        (RateLimited("429", after=7), "back", None, "vendor"),
-        (RetryLater("slow down", everyone=True), "back", "rate", None),
+        (RateLimited("429"), "released", "rate", None),
+        (RateLimited("429", after=7), "released", None, "vendor"),
+        (RetryLater("slow down", everyone=True), "released", "rate", None),
         (Unavailable("no connection"), "later", "outage", None),
-        (Unavailable("503", after=60), "back", None, "vendor"),
-        (Halt("401"), "back", None, "credential"),
-        (Halt("no such list", cause="setting"), "back", None, "setting"),
+        (Unavailable("503", after=60), "released", None, "vendor"),
+        (Halt("401"), "released", None, "credential"),
+        (Halt("no such list", cause="setting"), "released", None, "setting"),
         (Unknown("502", unavailable=True), "later", "outage", None),
         (Unknown("no answer"), "later", None, None),
     ],
@@ -128,7 +129,7 @@ def test_what_the_vendor_refuses(
 
     assert (outcome.verdict, outcome.signal) == (verdict, signal)
     assert (outcome.hold.cause if outcome.hold else None) == cause
-    assert (outcome.duration is None) == (verdict == "back"), "what is released is no attempt"
+    assert (outcome.duration is None) == (verdict == "released"), "what is released is no attempt"
 
 
 @pytest.mark.parametrize("after", [float("nan"), float("inf"), -5, "soon", 1e12])
@@ -206,48 +207,48 @@ def test_what_cannot_be_prepared_is_not_performed(effects: Path) -> None:
 
 def test_confirm_decides_before_anything_is_repeated(effects: Path) -> None:
     # Given an attempt that had its effect, and one that had not, both without an answer
-    assert one(Paying, effects, held("lost", 1)).maybe is True
-    maybe = {"maybe": True, "tries": 1, "attempts": 1}
+    assert one(Paying, effects, held("lost", 1)).effect_possible is True
+    effect_possible = {"effect_possible": True, "tries": 1, "attempts": 1}
 
-    happened = one(Paying, effects, held("lost", 1, **maybe))
-    not_happened = one(Paying, effects, held("done", 2, **maybe))
+    happened = one(Paying, effects, held("lost", 1, **effect_possible))
+    not_happened = one(Paying, effects, held("done", 2, **effect_possible))
 
-    assert (happened.verdict, happened.maybe) == ("done", False)
+    assert (happened.verdict, happened.effect_possible) == ("done", False)
     assert "confirmed" in (happened.text or "")
-    assert (not_happened.verdict, not_happened.maybe) == ("done", False)
+    assert (not_happened.verdict, not_happened.effect_possible) == ("done", False)
     assert [mark.key for mark in marks(effects)] == ["voucherify:ev1:act", "voucherify:ev2:act"]
 
 
 @pytest.mark.parametrize("behaviour", ["unknowable", "unaskable"])
 def test_not_yet_known_is_asked_later_and_at_last_uncertain(effects: Path, behaviour: str) -> None:
     def ask(tries: int) -> str:
-        return one(Paying, effects, held(behaviour, maybe=True, tries=tries), attempts=3).verdict
+        return one(Paying, effects, held(behaviour, effect_possible=True, tries=tries), attempts=3).verdict
 
     assert [ask(0), ask(1), ask(2)] == ["later", "later", "uncertain"]
     assert marks(effects) == []
 
 
 def test_a_kind_that_cannot_find_out_leaves_it_to_an_operator(effects: Path) -> None:
-    assert one(Blind, effects, held("done", maybe=True)).verdict == "uncertain"
-    assert one(Scripted, effects, held("done", maybe=True)).verdict == "done", "harmless to repeat"
+    assert one(Blind, effects, held("done", effect_possible=True)).verdict == "uncertain"
+    assert one(Scripted, effects, held("done", effect_possible=True)).verdict == "done", "harmless to repeat"
     assert len(marks(effects)) == 1
 
 
 @pytest.mark.parametrize("behaviour", ["permanent", "skip", "later"])
 def test_a_doubt_that_confirm_has_removed_is_gone(effects: Path, behaviour: str) -> None:
-    assert one(Paying, effects, held(behaviour, maybe=True)).maybe is False
+    assert one(Paying, effects, held(behaviour, effect_possible=True)).effect_possible is False
 
 
 def test_a_job_in_doubt_whose_options_are_empty_now_is_not_skipped(effects: Path) -> None:
     made = spec(Paying, effects)
 
     class Refusing(Options):
-        def render(self, event: Any) -> Any:
+        def render(self, event: Any, key: str = "") -> Any:
             raise Skip("option behaviour is empty for this event")
 
     refusing = ActionSpec(name="act", kind="paying", cls=Paying, options=Refusing(Paying.Options(), {"effects": "x"}))
 
-    assert perform_one(refusing, made.make(), held(maybe=True)).verdict == "uncertain"
+    assert perform_one(refusing, made.make(), held(effect_possible=True)).verdict == "uncertain"
     assert perform_one(refusing, made.make(), held()).verdict == "skipped"
 
 
@@ -256,7 +257,7 @@ def test_confirm_that_ends_its_thread_ends_the_attempt_only(effects: Path) -> No
         def confirm(self, job: Job) -> bool | None:
             raise SystemExit
 
-    assert one(Fatal, effects, held(maybe=True)).verdict == "later"
+    assert one(Fatal, effects, held(effect_possible=True)).verdict == "later"
 
 
 # --- keys
@@ -287,7 +288,14 @@ def test_each_job_of_a_bulk_call_settles_by_itself(effects: Path) -> None:
 
     verdicts = many(effects, *(held(behaviour, number) for number, behaviour in enumerate(behaviours)))
 
-    assert verdicts == {"ev0": "done", "ev1": "dead", "ev2": "later", "ev3": "skipped", "ev4": "back", "ev5": "later"}
+    assert verdicts == {
+        "ev0": "done",
+        "ev1": "dead",
+        "ev2": "later",
+        "ev3": "skipped",
+        "ev4": "released",
+        "ev5": "later",
+    }
     assert len(marks(effects, "call")) == 1
 
 
@@ -306,7 +314,7 @@ def test_what_is_not_to_be_called_does_not_reach_the_bulk_call(effects: Path) ->
 
 
 def test_two_jobs_of_one_key_do_not_share_a_call(effects: Path) -> None:
-    assert many(effects, held("done", 1, once="abc"), held("done", 2, once="abc")) == {"ev1": "done", "ev2": "back"}
+    assert many(effects, held("done", 1, once="abc"), held("done", 2, once="abc")) == {"ev1": "done", "ev2": "released"}
 
 
 STRANGER = Job(
@@ -325,7 +333,7 @@ STRANGER = Job(
         pytest.param(lambda jobs: [("key", None)], "later", id="no job"),
         pytest.param(lambda jobs: [(job, SystemExit()) for job in jobs], "later", id="an exit"),
         pytest.param(lambda jobs: [(job, Unknown("?")) for job in jobs], "later", id="unknown"),
-        pytest.param(lambda jobs: [(job, Halt("no")) for job in jobs], "back", id="halt"),
+        pytest.param(lambda jobs: [(job, Halt("no")) for job in jobs], "released", id="halt"),
         pytest.param(lambda jobs: [(job, 7) for job in jobs], "done", id="odd"),
     ],
 )
@@ -366,6 +374,6 @@ def test_a_body_is_parsed_when_it_is_looked_at(effects: Path, monkeypatch: pytes
 @pytest.mark.parametrize(("body", "reason"), [(b"", "its body is gone"), (b"[]", "the body holds no object")])
 def test_a_body_that_cannot_be_read_again_is_no_unknown_outcome(effects: Path, body: bytes, reason: str) -> None:
     outcome = one(Paying, effects, held(body=body))
-    assert (outcome.verdict, outcome.maybe) == ("later", None)
+    assert (outcome.verdict, outcome.effect_possible) == ("later", None)
     assert reason in str(outcome.text)
     assert marks(effects, "begin") == []

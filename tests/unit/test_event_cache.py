@@ -17,7 +17,8 @@ JOINED = "customer.loyalty.tier.joined"
 def held(delivery: str, padding: int = 0, **changes: Any) -> HeldJob:
     body = json.dumps(envelope(JOINED, sample_data(), event_id="e") | {"padding": "x" * padding}).encode()
     fields: dict[str, Any] = {
-        "key": f"voucherify:{delivery}:act", "token": "t", "attempts": 0, "tries": 0, "maybe": False, "lapses": 0,
+        "key": f"voucherify:{delivery}:act", "token": "t", "attempts": 0, "tries": 0, "effect_possible": False,
+        "expiries": 0,
         "delay": 0.0, "delivery": delivery, "event_id": delivery, "type": JOINED, "at": "2026-08-01T10:00:00.000Z",
         "created_us": 1, "source": "voucherify", "form": "envelope", "once": None, "body": body,
     }  # fmt: skip

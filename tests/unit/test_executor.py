@@ -15,7 +15,7 @@ import pytest
 from tests.holding import action_spec, held_job
 from tests.kinds import Async, AsyncBulk, Bulk, Marking, Scripted, marks
 from tests.stack import wait_for
-from tiercast.ledger.model import Claim, HeldJob, Outcome, Turn
+from tiercast.ledger.model import Claim, Exchange, HeldJob, Outcome
 from worker.execution.executor import Executor
 from worker.execution.leases import LeaseTable
 from worker.execution.outbox import Outbox
@@ -48,9 +48,9 @@ class Bench:
         self.outbox = Outbox(self._settle)
         self.executor = Executor(spec, spec.make(), self.leases, self.outbox, loop)
 
-    def _settle(self, outcomes: list[Outcome], claim: Claim | None) -> Turn[HeldJob]:
+    def _settle(self, outcomes: list[Outcome], claim: Claim | None) -> Exchange[HeldJob]:
         self.outcomes += outcomes
-        return Turn([(each.job, each.verdict, "") for each in outcomes], [], [], False)
+        return Exchange([(each.job, each.verdict, "") for each in outcomes], [], [], False)
 
     def start(self, *behaviours: str, more: bool = False, ago: float = 0.0, **changes: Any) -> None:
         first = self.started + 1
@@ -77,7 +77,7 @@ def test_each_job_gets_one_outcome(loop: asyncio.AbstractEventLoop, cls: type[Ma
     bench = Bench(loop, cls, tmp_path)
     bench.start(*["done"] * 30, "permanent", "skip", "later", "raises", "exits", "odd", "unavailable", "rate-limited")
 
-    assert bench.end() == {"done": 31, "dead": 1, "skipped": 1, "later": 4, "back": 1}
+    assert bench.end() == {"done": 31, "dead": 1, "skipped": 1, "later": 4, "released": 1}
     assert len({each.job for each in bench.outcomes}) == len(bench.outcomes) == 38
     assert len(marks(bench.effects)) == 31
     signals = Counter(each.signal for each in bench.outcomes if each.signal)
@@ -110,9 +110,11 @@ def test_concurrency_is_never_exceeded(loop: asyncio.AbstractEventLoop, tmp_path
 
 def test_the_window_grows_while_calls_take_no_longer(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     bench = Bench(loop, Async, tmp_path, seconds=0.05)
-    for _ in range(6):
+    for _ in range(50):  # a busy machine makes some calls take longer
         bench.start(*["slow"] * max(1, bench.executor.capacity()))
         bench.end()
+        if bench.executor.window.size > START_CALLS:
+            break
     assert bench.executor.window.size > START_CALLS
 
 
@@ -130,7 +132,7 @@ def test_a_job_whose_lease_ends_soon_is_given_back(
 ) -> None:
     bench = Bench(loop, cls, tmp_path)
     bench.start("done", "done", ago=28.0)
-    assert bench.end() == {"back": 2}
+    assert bench.end() == {"released": 2}
     assert marks(bench.effects) == []
 
 
@@ -144,8 +146,8 @@ def test_waiting_jobs_are_given_back_and_running_ones_go_on(
 
     bench.executor.release_waiting()
 
-    assert bench.verdicts() == {"back": 8}
-    assert bench.end() == {"back": 8, "done": 2}
+    assert bench.verdicts() == {"released": 8}
+    assert bench.end() == {"released": 8, "done": 2}
 
 
 def test_waiting_jobs_are_given_back_once_they_have_waited_long_behind_others(
@@ -157,8 +159,8 @@ def test_waiting_jobs_are_given_back_once_they_have_waited_long_behind_others(
     bench.executor.release_stuck(60.0)
     assert bench.verdicts() == {}
     bench.executor.release_stuck(0.0)
-    assert bench.verdicts() == {"back": 2}
-    assert bench.end() == {"back": 2, "done": 1}
+    assert bench.verdicts() == {"released": 2}
+    assert bench.end() == {"released": 2, "done": 1}
 
 
 @pytest.mark.parametrize("cls", KINDS)
@@ -169,7 +171,7 @@ def test_an_executor_that_is_closed_begins_nothing_more(
     bench.executor.close()
     assert bench.executor.capacity() == 0
     bench.start("done", "done")
-    assert bench.end() == {"back": 2}
+    assert bench.end() == {"released": 2}
     assert marks(bench.effects, "effect") == []
 
 
@@ -180,7 +182,7 @@ def test_an_async_call_past_its_time_out_is_cancelled_and_the_next_is_made(
     bench = Bench(loop, cls, tmp_path, timeout=0.1)
     bench.start("hang")
     assert bench.end() == {"later": 1}
-    assert [each.maybe for each in bench.outcomes] == [True], "it may have happened"
+    assert [each.effect_possible for each in bench.outcomes] == [True], "it may have happened"
     assert "did not end within its time-out of 0.1 s" in (bench.outcomes[0].text or "")
     assert len(marks(bench.effects, "cancelled")) == 1
     bench.start("done")
@@ -207,7 +209,7 @@ def test_cancelling_gives_every_call_that_runs_an_outcome(
 
     assert bench.end().total() == 10
     assert bench.executor.is_idle()
-    assert set(bench.verdicts()) <= {"later", "back"}
+    assert set(bench.verdicts()) <= {"later", "released"}
 
 
 def test_a_bulk_call_waits_for_more_jobs_only_while_others_are_under_way(
@@ -234,8 +236,8 @@ def test_a_thread_that_cannot_be_started_costs_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         bench.start("done")
-        assert bench.end() == {"back": 1}
+        assert bench.end() == {"released": 1}
     bench.start("done")
-    assert bench.end() == {"back": 1, "done": 1}
+    assert bench.end() == {"released": 1, "done": 1}
     wait_for(lambda: bench.executor.window.in_flight <= 0, every=0.005)
     assert bench.executor.window.in_flight == 0, "the call that was not made is not counted twice"

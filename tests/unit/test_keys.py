@@ -83,7 +83,7 @@ def test_every_documented_field_of_a_lane_is_used_and_every_used_one_documented(
         r"call\('H(?:SET|SETNX|GET|MGET|DEL|INCRBY|EXISTS)', (?:lane_key|P \.\. 'lane:' \.\. [\w.]+), ([^)]*)", _SCRIPTS
     )
     used = {field for command in commands for field in re.findall(r"'([a-z_]+)'", command)}
-    assert used >= {"wake_at", "paused", "bell", "drained", "help", "probe", "hold_total"}
+    assert used >= {"hold_until", "paused", "bell", "drained", "extra_bell", "probe", "hold_total"}
     for field in used:
         assert re.search(rf"\b{field}\b", documented), f"{field} of a lane is not documented"
     assert not re.search(r"\b(ticket|second|answered)\b", documented)

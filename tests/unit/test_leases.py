@@ -127,7 +127,7 @@ def test_how_long_jobs_have_waited(table: LeaseTable, clock: Clock) -> None:
 
 
 def test_jobs_that_have_lost_a_lease_before_are_counted_while_they_are_held(table: LeaseTable, clock: Clock) -> None:
-    again, _new = table.add([held_job(number=1, lapses=1), held_job(number=2)], clock.now)
+    again, _new = table.add([held_job(number=1, expiries=1), held_job(number=2)], clock.now)
     assert table.redelivered() == 1
     table.begin(again)
     assert table.redelivered() == 1

@@ -10,7 +10,7 @@ import pytest
 
 from tests.stack import wait_for
 from tiercast.errors import LedgerError, LedgerUnavailable
-from tiercast.ledger.model import Claim, HeldJob, Hold, Outcome, Turn
+from tiercast.ledger.model import Claim, Exchange, HeldJob, Hold, Outcome
 from worker.execution.outbox import ENOUGH_OUTCOMES, LINGER_SECONDS, Outbox
 
 #: Seconds that no wait of a test should take.
@@ -32,7 +32,7 @@ class FakeLedger:
         self.refuses_claims = False
         self.not_ours: set[str] = set()
 
-    def jobs(self, outcomes: list[Outcome], claim: Claim | None) -> Turn[HeldJob]:
+    def jobs(self, outcomes: list[Outcome], claim: Claim | None) -> Exchange[HeldJob]:
         self.calls.append(([each.job for each in outcomes], claim))
         if self.away:
             self.away -= 1
@@ -41,7 +41,7 @@ class FakeLedger:
             raise LedgerError("refused")
         mine = [each.job for each in outcomes if each.job not in self.not_ours]
         self.settled += mine
-        return Turn([(job, "done", "") for job in mine], [], [], False)
+        return Exchange([(job, "done", "") for job in mine], [], [], False)
 
 
 @pytest.fixture
@@ -235,12 +235,12 @@ def test_exchanges_of_two_threads_come_one_after_the_other(noted: list[str]) -> 
     running: list[int] = []
     most: list[int] = []
 
-    def slowly(outcomes: list[Outcome], _claim: Claim | None) -> Turn[HeldJob]:
+    def slowly(outcomes: list[Outcome], _claim: Claim | None) -> Exchange[HeldJob]:
         running.append(1)
         most.append(len(running))
         time.sleep(0.02)
         running.pop()
-        return Turn([(each.job, "done", "") for each in outcomes], [], [], False)
+        return Exchange([(each.job, "done", "") for each in outcomes], [], [], False)
 
     outbox = Outbox(slowly, lambda settled: noted.append(settled.job))
 

@@ -50,7 +50,7 @@ def planner(
 
 def plan(planner: Planner, body: bytes | None = None, *, type: str = JOINED, **data: Any) -> Plan:
     body = body if body is not None else json.dumps(envelope(type, sample_data(type, **data), event_id="ev1")).encode()
-    return planner.plan(HeldDelivery(id=DELIVERY, token="tok", body=body, again=0, lapses=0))
+    return planner.plan(HeldDelivery(id=DELIVERY, token="tok", body=body, again=0, expiries=0))
 
 
 def job(planned: Plan) -> PlannedJob:

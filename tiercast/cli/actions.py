@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..actions import Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
+from ..actions import Done, Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
 from ..event import TIER_EVENTS, Event, Json, data_of, is_envelope, json_text
 from ..faults import fault_text
 from ..runner import ActionRunner
@@ -124,7 +124,7 @@ def _try(spec: ActionSpec, event: Event, *, yes: bool) -> Result:
     runner = ActionRunner(spec.make())
     action = runner.action
     try:
-        options = spec.render(event)
+        options = spec.render(event, _key(spec, event))
         _say(spec, event, options)
         if action.outside and not yes:
             _ask(spec)
@@ -164,12 +164,16 @@ def _perform(runner: ActionRunner, job: Job) -> Result:
 
 def _once(runner: ActionRunner, job: Job) -> str | None:
     if not runner.action.is_bulk():
-        return runner.perform(job)
+        return _text(runner.perform(job))
     for _, outcome in runner.perform_many([job]):
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome
+        return _text(outcome)
     raise RetryLater("the bulk call left the job out")
+
+
+def _text(done: str | Done | None) -> str | None:
+    return None if done is None else str(done)
 
 
 #: What a kind raises on purpose, with a text for people.

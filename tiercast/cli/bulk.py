@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 import click
 
+from ..control.changes import Control
+from ..control.verbs import BULK_MAX_MEMBERS, Verb
 from ..ledger.model import Answer
 from . import output
 from .group import Failure
@@ -22,27 +25,22 @@ _NAMED = 3
 _REASONS = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verb:
-    """What is done, in words, and to members in which states it can be done."""
-
-    name: str
-    past: str
-    noun: str
-    plural: str
-    can: Collection[str]
-
-    def count(self, number: int) -> str:
-        """So many of them."""
-        return f"{number} {self.noun if number == 1 else self.plural}"
-
-
 @dataclass(frozen=True, slots=True)
 class Member:
     """A delivery or job that was chosen; `state` is None where there is none of that name."""
 
     name: str
     state: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """What all bulk verbs take: whether to ask and what to print."""
+
+    dry_run: bool
+    yes: bool
+    as_json: bool
+    why: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,50 +92,84 @@ class Tally:
 
 
 def carry_out(
+    control: Control,
     verb: Verb,
     members: Sequence[Member],
-    do: Callable[[str], Answer],
     *,
     by_filter: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    how: How,
+    subject: str = "",
     actions: ByAction | None = None,
     what: str = "By action",
+    more: Callable[[str], Mapping[str, Any]] = lambda _: {},
 ) -> None:
     """Carry a verb out, oldest first, and say for how many it could be done and for how many not and why.
 
     Exits with status 1 where it could be done for none of those chosen.
+
+    Args:
+        control: carries it out.
+        verb: what is done.
+        members: newest first.
+        by_filter: whether a filter chose them.
+        how: what was asked for.
+        subject: the filter in words.
+        actions: how many jobs of each action are touched.
+        what: what happens to those.
+        more: gives further fields of a member.
     """
     actions = actions or ByAction()
     if not members:
-        _report_nothing(verb, actions, as_json=as_json)
+        _report_nothing(verb, actions, as_json=how.as_json)
         return
-    if dry_run:
-        _report_plan(verb, members, actions, what, as_json=as_json)
+    if how.dry_run:
+        _report_plan(verb, members, actions, what, as_json=how.as_json)
         return
-    if ((by_filter and len(members) > 1) or actions.pays) and not yes and output.can_ask():
+    if ((by_filter and len(members) > 1) or actions.pays) and not how.yes and output.can_ask():
         click.echo(f"{verb.count(len(members))} chosen ({_by_state(members)}).", err=True)
         for line in actions.lines(what):
             click.echo(line, err=True)
-        if not click.confirm(f"{verb.name.capitalize()} them?", err=True):
+        if not click.confirm(f"{verb.word.capitalize()} them?", err=True):
             raise Failure("Nothing was changed.")
+    why = reason(how, asked=verb.asks_why, count=len(members))
     tally = Tally()
     names = [member.name for member in reversed(members)]
-    output.one_by_one(names, f"{verb.name} {len(names)}", lambda name: tally.add(name, do(name)))
-    _report(verb, tally, actions, as_json=as_json)
+    answers = control.change_all(verb, names, subject=subject, why=why, more=more)
+    for name, answer in output.progress(answers, len(names), f"{verb.word} {len(names)}"):
+        tally.add(name, answer)
+    _report(verb, tally, actions, as_json=how.as_json)
+
+
+def reason(how: How, *, asked: bool, count: int = 1) -> str:
+    """Why it is done, for the audit log: as given, or asked of a person.
+
+    Raises:
+        UsageError: so many members need one, and nobody can be asked.
+    """
+    asked = asked or count > BULK_MAX_MEMBERS
+    if how.why or not asked:
+        return how.why
+    if output.can_ask() and not how.yes:
+        answer: str = click.prompt("Why? The audit log keeps it", err=True)
+        return answer.strip()
+    if count > BULK_MAX_MEMBERS:
+        raise click.UsageError(
+            f"A reason is missing: more than {BULK_MAX_MEMBERS} at once need one for the audit log. Give --why TEXT."
+        )
+    output.note("No reason was given, so the audit log has none. Give one with --why TEXT.")
+    return ""
 
 
 def refuse_everything(verb: Verb) -> NoReturn:
     """Neither names nor filters: nobody means everything by saying nothing."""
-    raise click.UsageError(f"Name the {verb.plural} to {verb.name}, or choose them with a filter such as --since 2h.")
+    raise click.UsageError(f"Name the {verb.plural} to {verb.word}, or choose them with a filter such as --since 2h.")
 
 
 def _report_nothing(verb: Verb, actions: ByAction, *, as_json: bool) -> None:
     if as_json:
         output.as_json({"chosen": 0, "done": 0, "not_done": []} | actions.as_dict())
         return
-    click.echo(f"No {verb.noun} matches; nothing to {verb.name}.")
+    click.echo(f"No {verb.noun} matches; nothing to {verb.word}.")
     for line in actions.lines(""):
         click.echo(line)
 
@@ -152,7 +184,7 @@ def _report_plan(verb: Verb, members: Sequence[Member], actions: ByAction, what:
         output.as_json(plan | actions.as_dict())
         return
     states = f" ({_by_state(touched)})" if touched else ""
-    click.echo(f"Would {verb.name} {verb.count(len(touched))}{states}. Nothing was changed.")
+    click.echo(f"Would {verb.word} {verb.count(len(touched))}{states}. Nothing was changed.")
     for line in actions.lines(what):
         click.echo(line)
     for reason, count in Counter(_why_not(member) for member in others).items():
@@ -196,12 +228,28 @@ def _refusals(verb: Verb, tally: Tally) -> Iterable[str]:
         yield f"and {len(tally.refused) - _REASONS} more reasons"
 
 
+#: What every verb that asks for a reason takes.
+why_option = click.option(
+    "--why",
+    default="",
+    metavar="TEXT",
+    callback=lambda _c, _p, text: text.strip(),
+    help="The reason, kept in the audit log.",
+)
+
+
 def options(command: F) -> F:
-    """Give a command what all bulk verbs take."""
+    """Give a command what all bulk verbs take; it gets that as `how`."""
+
+    @functools.wraps(command)
+    def with_how(*args: Any, dry_run: bool, yes: bool, as_json: bool, why: str, **kwargs: Any) -> Any:
+        return command(*args, how=How(dry_run=dry_run, yes=yes, as_json=as_json, why=why), **kwargs)
+
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
         click.option("--yes", is_flag=True, help="Do not ask."),
+        why_option,
         click.option("--dry-run", is_flag=True, help="Only say how many it would touch."),
     ):
-        command = option(command)
-    return command
+        with_how = option(with_how)
+    return with_how  # type: ignore[return-value]

@@ -36,6 +36,7 @@ _FAIL_ON: dict[str, tuple[Level, ...]] = {
 
 @click.command()
 @click.option("--offline", is_flag=True, help="Only configuration and templates; connect to nothing.")
+@click.option("--online", is_flag=True, help="Also ask each vendor whether it takes the action's credential.")
 @click.option(
     "--fail-on",
     type=click.Choice(list(_FAIL_ON)),
@@ -46,14 +47,16 @@ _FAIL_ON: dict[str, tuple[Level, ...]] = {
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @pass_context
-def check(context: Context, offline: bool, fail_on: str, as_json: bool) -> None:
+def check(context: Context, offline: bool, online: bool, fail_on: str, as_json: bool) -> None:
     """Say what is wrong with the set-up, and what in it needs a person.
 
     Looks at settings and configuration; renders its templates for samples of
     every type that its rules name, with null email, null customer and top tier;
     tries a write to the ledger; looks at the spool, dead and uncertain jobs,
     jobs that are on their last attempts, quarantined deliveries, lanes that
-    stand still, mail servers, the broker, and queues that no worker hears.
+    stand still, mail servers, the broker, and queues that no worker hears. With
+    --online it also has each vendor prove that it takes the credential, by a
+    call that changes nothing.
 
     \b
       warning  it works, and somebody should know
@@ -66,8 +69,10 @@ def check(context: Context, offline: bool, fail_on: str, as_json: bool) -> None:
       tiercast check --fail-on error
       tiercast check --offline --json
     """
+    if offline and online:
+        raise click.UsageError("--offline and --online exclude each other.")
     findings = []
-    for finding in _findings(context, offline=offline):
+    for finding in _findings(context, offline=offline, online=online):
         findings.append(finding)
         if not as_json:
             click.echo(_line(finding))
@@ -80,7 +85,7 @@ def check(context: Context, offline: bool, fail_on: str, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def _findings(context: Context, *, offline: bool) -> Iterator[Finding]:
+def _findings(context: Context, *, offline: bool, online: bool) -> Iterator[Finding]:
     try:
         settings = context.settings
     except SettingsError as fault:
@@ -96,6 +101,8 @@ def _findings(context: Context, *, offline: bool) -> Iterator[Finding]:
         yield from _configuration(config)
     if not offline:
         yield from _surroundings(settings, config)
+    if online and config is not None:
+        yield from _credentials(config)
 
 
 def _configuration(config: Config) -> Iterator[Finding]:
@@ -110,6 +117,12 @@ def _configuration(config: Config) -> Iterator[Finding]:
         yield warning("configuration", text)
     yield from check_templates(config)
     yield from check_once(config)
+
+
+def _credentials(config: Config) -> Iterator[Finding]:
+    from .checks.credentials import check_credentials
+
+    yield from check_credentials(config)
 
 
 def _unknown(context: Context) -> Iterator[Finding]:

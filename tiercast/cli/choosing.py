@@ -43,6 +43,7 @@ def filters(states: type[StrEnum]) -> Callable[[F], F]:
         click.option("--customer", metavar="ID", help="Of this customer: id, source id or email."),
         click.option("--campaign", metavar="NAME", help="Of this campaign: id or name."),
         click.option("--tier", metavar="NAME", help="Entered (or left) this tier: id or name."),
+        click.option("--error", metavar="TEXT", help="With this text in its error or reason."),
         click.option("--since", type=Moment(), metavar="TIME", help="Arrived since: 15m, 2h, 3d or ISO 8601."),
         click.option("--until", type=Moment(), metavar="TIME", help="Arrived until: the same forms."),
         click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many, newest first."),
@@ -52,7 +53,7 @@ def filters(states: type[StrEnum]) -> Callable[[F], F]:
         @functools.wraps(command)
         def with_filter(*args: Any, **kwargs: Any) -> Any:
             given = {name: kwargs.pop(name) for name in ("state", "type", "source", "action", "customer", "campaign")}
-            given |= {name: kwargs.pop(name) for name in ("tier", "limit")}
+            given |= {name: kwargs.pop(name) for name in ("tier", "error", "limit")}
             given |= {f"{name}_ms": kwargs.pop(name) for name in ("since", "until")}
             return command(*args, which=Filter(**given), **kwargs)
 

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
 from ..errors import ConfigError, LedgerUnavailable
+from ..redis_address import place
 from ..up.environment import environment
 
 if TYPE_CHECKING:
     from ..config.model import Config, Source
+    from ..control import Control
     from ..ledger import Ledger
-    from ..ledger.operating import Operator
     from ..ledger.reading import Reader
     from ..settings import Settings
 
@@ -28,7 +28,7 @@ class Opened:
 
     ledger: Ledger
     reader: Reader
-    operator: Operator
+    control: Control
 
 
 class Context:
@@ -77,8 +77,9 @@ class Context:
         """
         import redis
 
+        from ..control.actor import local_user
+        from ..control.changes import Control
         from ..ledger import open_ledger, prepare
-        from ..ledger.operating import Operator
         from ..ledger.reading import Reader
         from ..ledger.store import _translate
 
@@ -86,7 +87,8 @@ class Context:
         ledger = open_ledger(self.settings, role="operator")
         try:
             reader = Reader(ledger, prepare(ledger, self.settings))
-            yield Opened(ledger=ledger, reader=reader, operator=Operator(ledger, lambda more: lanes.update(_set(more))))
+            control = Control(ledger, local_user(), lambda more: lanes.update(_set(more)))
+            yield Opened(ledger=ledger, reader=reader, control=control)
         except redis.RedisError as error:
             raise self._explained(_translate(error)) from error
         except LedgerUnavailable as error:
@@ -121,18 +123,6 @@ class Context:
 
 #: Hands the context to a command, as its first argument.
 pass_context = click.make_pass_decorator(Context, ensure=True)
-
-
-def place(url: str) -> str:
-    """The host and port of an address, without what may be secret in it."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    return f"{parts.hostname or 'localhost'}:{port or 6379}"
 
 
 def _set(lanes: Iterable[str]) -> dict[str, None]:

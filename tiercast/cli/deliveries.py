@@ -9,12 +9,15 @@ from typing import Any
 
 import click
 
+from ..control.changes import replay_limits
+from ..control.verbs import REPLAY, REPLAY_AGAIN
 from ..event import Event, Json, customer_ids
 from ..ledger import keys
 from ..ledger.model import DeliveryInfo, DeliveryState, JobInfo, JobState
 from ..ledger.reading import Filter, Reader, event_of
+from ..ledger.states import listed
 from . import bulk, output
-from .bulk import ByAction, Member, Verb
+from .bulk import ByAction, How, Member
 from .choosing import SHOWN, filters, is_empty, one_delivery
 from .context import Context, pass_context
 from .group import Failure
@@ -30,35 +33,24 @@ _COLUMNS = (
     Column(title="REASON", shrink="end", least=4),
 )
 
-_REPLAY = Verb(
-    name="replay",
-    past="replayed",
-    noun="delivery",
-    plural="deliveries",
-    can={DeliveryState.PROCESSED, DeliveryState.IGNORED, DeliveryState.TEST, DeliveryState.QUARANTINED},
+
+@click.group(
+    help=f"""See what arrived and what became of it, and replay it.
+
+A delivery is one authenticated request. Wherever its id is asked for, a part
+of it will do that no other id has. Its states:
+
+\b
+{listed(DeliveryState)}
+
+\b
+Examples:
+  tiercast deliveries list --state quarantined
+  tiercast deliveries replay --state ignored --since 2h
+"""
 )
-
-
-@click.group()
 def deliveries() -> None:
-    """See what arrived and what became of it, and replay it.
-
-    A delivery is one authenticated request. Wherever its id is asked for, a part
-    of it will do that no other id has. Its states:
-
-    \b
-      queued       stored, not read yet
-      processed    read; its jobs are on record
-      ignored      no rule for its event
-      duplicate    its event was told before
-      test         a preview from Voucherify's dashboard
-      quarantined  authentic, but it cannot be read; its reason says why
-
-    \b
-    Examples:
-      tiercast deliveries list --state quarantined
-      tiercast deliveries replay --state ignored --since 2h
-    """
+    """See what arrived and what became of it."""
 
 
 @deliveries.command("list")
@@ -136,9 +128,7 @@ _JOB_COLUMNS = (
 @click.option("--again", is_flag=True, help="Also do again what is done, under keys that end in :r2, :r3.")
 @bulk.options
 @pass_context
-def replay(
-    context: Context, ids: tuple[str, ...], which: Filter, again: bool, dry_run: bool, yes: bool, as_json: bool
-) -> None:
+def replay(context: Context, ids: tuple[str, ...], which: Filter, again: bool, how: How) -> None:
     """Read settled deliveries anew, with today's rules.
 
     Adds the jobs that are missing; what is done stays done, unless --again.
@@ -160,7 +150,7 @@ def replay(
     if ids and not is_empty(replace(which, action=None)):
         raise click.UsageError("Give ids or filters, not both.")
     if not ids and is_empty(choice) and which.limit is None:
-        bulk.refuse_everything(_REPLAY)
+        bulk.refuse_everything(REPLAY)
     with context.opened() as ledger:
         infos = list(_infos(ledger.reader, ids) if ids else ledger.reader.deliveries(choice))
         rounds: dict[str, list[str]] = {}
@@ -170,16 +160,21 @@ def replay(
         known = {info.id: info.state for info in infos}
         # Bulk verbs start with the last, so that the oldest of a listing comes first.
         names = reversed(_ids_of(ledger.reader, ids)) if ids else known
+
+        def more(id: str) -> dict[str, Any]:
+            made = rounds.get(id)
+            return {"again": 2 if made else 1, **replay_limits(only, made)}
+
         bulk.carry_out(
-            _REPLAY,
+            ledger.control,
+            REPLAY_AGAIN if again else REPLAY,
             [Member(id, known.get(id)) for id in names],
-            lambda id: ledger.operator.replay(id, again=bool(rounds.get(id)), only=only, rounds=rounds.get(id)),
             by_filter=not ids,
-            dry_run=dry_run,
-            yes=yes,
-            as_json=as_json,
+            how=how,
+            subject="" if ids else ledger.reader.in_words(which, "deliveries"),
             actions=actions,
             what="Does again",
+            more=more,
         )
 
 

@@ -7,18 +7,18 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
+from ..control.forgetting import ForgetReport, Progress
+from ..control.forgetting import forget as carry_out
 from ..errors import ConfigError
 from ..ledger import prepare
-from ..ledger.forgetting import Belongings, Forgetter, Rewritten
-from ..ledger.model import Forgotten
-from ..ledger.spooled import SpoolUnreadable, forget_spooled
+from ..ledger.forgetting import Belongings, Forgetter
 from ..settings import DEFAULT_SOURCE
-from . import output
+from . import bulk, output
+from .bulk import How, why_option
 from .context import Context, Opened, pass_context
 from .group import Failure
 
@@ -32,24 +32,14 @@ NOT_REACHED = (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class _Report:
-    """What became of the request."""
-
-    removed: Forgotten | None = None
-    spooled: int = 0
-    rewritten: Rewritten | None = None
-    left: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-
 @click.command()
 @click.argument("customer")
 @click.option("--source", metavar="NAME", help="In this source only.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@why_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @pass_context
-def forget(context: Context, customer: str, source: str | None, yes: bool, as_json: bool) -> None:
+def forget(context: Context, customer: str, source: str | None, yes: bool, why: str, as_json: bool) -> None:
     """Remove a customer from everything that Tiercast keeps.
 
     CUSTOMER is an id, source id or email. Their deliveries go, read or not, with
@@ -77,9 +67,22 @@ def forget(context: Context, customer: str, source: str | None, yes: bool, as_js
         with _progress("looking for what is theirs") as step:
             found = forgetter.find(customer, step)
         _confirm(found, yes=yes)
-        report = _carry_out(context, forgetter, ledger, found)
-        bells = report.removed.bells if report.removed else []
-        ledger.operator.ring(bells)
+        why = bulk.reason(How(dry_run=False, yes=yes, as_json=as_json, why=why), asked=True)
+        with _progress("searching every key for their names") as step:
+            report = carry_out(
+                ledger.ledger,
+                forgetter,
+                found,
+                ledger.control.actor,
+                why=why,
+                spool=context.settings.spool_dir,
+                progress=Progress(
+                    waiting=lambda jobs: _say_waiting(jobs, ledger.ledger.lease),
+                    rewriting=lambda: output.note("Having the ledger's files written anew ..."),
+                    searching=step,
+                ),
+            )
+        ledger.control.ring(report.removed.bells)
     if as_json:
         output.as_json(_as_dict(found, report))
     else:
@@ -129,48 +132,12 @@ def _others(found: Belongings, what: str) -> Iterator[str]:
 _OTHERS = 20
 
 
-def _carry_out(context: Context, forgetter: Forgetter, ledger: Opened, found: Belongings) -> _Report:
-    report = _Report()
-    report.removed = forgetter.remove(found, waiting=lambda jobs: _say_waiting(jobs, ledger.ledger.lease))
-    folder = context.settings.spool_dir
-    if folder is not None and folder.is_dir():
-        try:
-            report.spooled = forget_spooled(folder, found.identity, forgetter.sources)
-        except SpoolUnreadable as error:
-            report.problems.append(str(error))
-    output.note("Having the ledger's files written anew ...")
-    report.rewritten = forgetter.rewrite()
-    with _progress("searching every key for their names") as step:
-        report.left = forgetter.prove(found.identity, step)
-    report.problems += _problems(report)
-    if not report.problems:
-        forgetter.complete(found.identity)
-    return report
-
-
-def _problems(report: _Report) -> Iterator[str]:
+def _tell(found: Belongings, report: ForgetReport) -> None:
     removed = report.removed
-    if removed and removed.busy:
-        yield f"still being performed: {', '.join(removed.busy)}; forget them again when that has ended"
-    if removed and removed.needed:
-        deliveries = ", ".join(removed.needed)
-        yield f"other customers' deliveries name them, and are not settled: {deliveries}; forget them again after that"
-    if report.rewritten and not report.rewritten.done:
-        yield f"the ledger's files were not written anew ({report.rewritten.why_not}); do it there: BGREWRITEAOF"
-    if report.left:
-        shown = ", ".join(map(output.plain, report.left[:5]))
-        yield f"{len(report.left)} keys still hold one of their names: {shown}"
-
-
-def _tell(found: Belongings, report: _Report) -> None:
-    removed = report.removed
-    if removed:
-        deliveries, jobs = _plural(removed.deliveries, "delivery", "deliveries"), _plural(removed.jobs, "job", "jobs")
-        click.echo(
-            f"Removed {deliveries} and {jobs}" + (f", {report.spooled} from the spool." if report.spooled else ".")
-        )
-        for line in _others(found, "lost their bodies once settled"):
-            click.echo(line)
+    deliveries, jobs = _plural(removed.deliveries, "delivery", "deliveries"), _plural(removed.jobs, "job", "jobs")
+    click.echo(f"Removed {deliveries} and {jobs}" + (f", {report.spooled} from the spool." if report.spooled else "."))
+    for line in _others(found, "lost their bodies once settled"):
+        click.echo(line)
     if not report.left:
         short = " Names too short to search for in any text were compared as ids only." * found.identity.too_short()
         click.echo(f"No key of the ledger's server holds one of their names.{short}")
@@ -178,18 +145,18 @@ def _tell(found: Belongings, report: _Report) -> None:
     for place in NOT_REACHED:
         click.echo(f"  - {place}")
     for problem in report.problems:
-        output.note(f"Not done: {problem}.")
+        output.note(f"Not done: {output.plain(problem)}.")
 
 
-def _as_dict(found: Belongings, report: _Report) -> dict[str, Any]:
+def _as_dict(found: Belongings, report: ForgetReport) -> dict[str, Any]:
     removed = report.removed
     return {
         "customers": sorted(found.identity.ids),
-        "deliveries": removed.deliveries if removed else 0,
-        "jobs": removed.jobs if removed else 0,
+        "deliveries": removed.deliveries,
+        "jobs": removed.jobs,
         "others": [{"customer_id": id, "deliveries": n} for id, n in Counter(found.mentions.values()).most_common()],
         "spooled": report.spooled,
-        "rewritten": bool(report.rewritten and report.rewritten.done),
+        "rewritten": report.rewritten.done,
         "left": report.left,
         "problems": report.problems,
         "not_reached": list(NOT_REACHED),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import click
 
+from ..control.verbs import DROP, REDO, RESOLVE_DONE, RESOLVE_RETRY, RETRY, Verb
 from ..ledger import keys
-from ..ledger.model import Answer, Attempt, JobInfo, JobState
-from ..ledger.operating import Operator
+from ..ledger.model import Attempt, JobInfo, JobState
 from ..ledger.reading import Filter, FoundJob, Reader
+from ..ledger.states import listed
 from . import bulk, output, waiting
-from .bulk import ByAction, Member, Verb
+from .bulk import ByAction, How, Member
 from .choosing import SHOWN, filters, find_jobs, is_empty, one_job
 from .context import Context, pass_context
 from .group import Failure
@@ -30,53 +31,25 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _JobVerb:
-    """A bulk verb of jobs: in words, and which states it chooses by filter where none is named."""
+@click.group(
+    help=f"""See what is owed and what became of it; retry, redo, drop and resolve it.
 
-    verb: Verb
-    states: tuple[JobState, ...]
-    do: Callable[[Operator, str], Answer]
+A job is one action owed for one event. Its key is SOURCE:EVENT:ACTION, and
+wherever one is asked for, a part of it will do that no other key has. Its
+states:
 
+\b
+{listed(JobState)}
 
-def _job_verb(
-    name: str, past: str, do: Callable[[Operator, str], Answer], *states: JobState, more: Any = ()
-) -> _JobVerb:
-    """Make a verb; `more` are states in which it works, too, but which nobody means who names none."""
-    verb = Verb(name=name, past=past, noun="job", plural="jobs", can={*states, *more})
-    return _JobVerb(verb=verb, states=states, do=do)
-
-
-_RETRY = _job_verb(
-    "retry", "retried", Operator.retry, JobState.DEAD, more=(JobState.SKIPPED, JobState.SUPERSEDED, JobState.OWED)
+\b
+Examples:
+  tiercast jobs list --state dead --since 1d
+  tiercast jobs show evcus_5xYq:welcome
+  tiercast jobs retry --state dead --action crm-tier
+"""
 )
-_DROP = _job_verb("drop", "dropped", Operator.drop, JobState.OWED, JobState.PARKED, JobState.DEAD, JobState.UNCERTAIN)
-_REDO = _job_verb("redo", "redone", Operator.redo, JobState.DONE)
-
-
-@click.group()
 def jobs() -> None:
-    """See what is owed and what became of it; retry, redo, drop and resolve it.
-
-    A job is one action owed for one event. Its key is SOURCE:EVENT:ACTION, and
-    wherever one is asked for, a part of it will do that no other key has. Its
-    states:
-
-    \b
-      owed        to be done now, or again later
-      parked      waits for another job of its order or once group
-      done        has succeeded
-      skipped     there was nothing to do
-      superseded  a newer event, or the once place, made it needless
-      dead        gave up; its error says why
-      uncertain   nobody knows whether it happened: resolve it
-
-    \b
-    Examples:
-      tiercast jobs list --state dead --since 1d
-      tiercast jobs show evcus_5xYq:welcome
-      tiercast jobs retry --state dead --action crm-tier
-    """
+    """See what is owed and what became of it."""
 
 
 @jobs.command("list")
@@ -147,22 +120,20 @@ _ATTEMPT_COLUMNS = (
 )
 
 
-def _bulk_command(verb: _JobVerb, text: str) -> None:
+def _bulk_command(verb: Verb, text: str) -> None:
     """Add a command that carries a verb out for the jobs that keys or filters choose."""
 
-    @jobs.command(verb.verb.name, help=text)
+    @jobs.command(verb.name, help=text)
     @click.argument("keys", metavar="[KEY]...", nargs=-1)
     @filters(JobState)
     @bulk.options
     @pass_context
-    def command(
-        context: Context, keys: tuple[str, ...], which: Filter, dry_run: bool, yes: bool, as_json: bool
-    ) -> None:
-        _bulk(context, verb, keys=keys, which=which, dry_run=dry_run, yes=yes, as_json=as_json)
+    def command(context: Context, keys: tuple[str, ...], which: Filter, how: How) -> None:
+        _bulk(context, verb, keys=keys, which=which, how=how)
 
 
 _bulk_command(
-    _RETRY,
+    RETRY,
     """Try jobs again that were not done.
 
     Gives dead, skipped and superseded jobs a new set of attempts, and makes an
@@ -177,7 +148,7 @@ _bulk_command(
 )
 
 _bulk_command(
-    _REDO,
+    REDO,
     """Do jobs again that are done.
 
     Each is done as a new job beside the first, with a key that ends in :r2, :r3.
@@ -195,7 +166,7 @@ _bulk_command(
 )
 
 _bulk_command(
-    _DROP,
+    DROP,
     """Give jobs up: they become skipped.
 
     Drops owed, parked, dead and uncertain jobs; one that is being performed is
@@ -215,9 +186,7 @@ _bulk_command(
 @filters(JobState)
 @bulk.options
 @pass_context
-def resolve(
-    context: Context, keys_and_decision: tuple[str, ...], which: Filter, dry_run: bool, yes: bool, as_json: bool
-) -> None:
+def resolve(context: Context, keys_and_decision: tuple[str, ...], which: Filter, how: How) -> None:
     """Decide uncertain jobs.
 
     done: it happened, and is not performed again. retry: it did not happen, and
@@ -232,58 +201,48 @@ def resolve(
     *named, decision = keys_and_decision
     if decision not in ("done", "retry"):
         raise click.UsageError(f"Say last what became of it: done or retry, not {output.plain(decision)!r}.")
-    as_ = cast(Literal["done", "retry"], decision)
-    if len(named) == 1 and not dry_run and not as_json:
-        _resolve_one(context, named[0], as_)
+    verb = RESOLVE_DONE if decision == "done" else RESOLVE_RETRY
+    if len(named) == 1 and not how.dry_run and not how.as_json:
+        _resolve_one(context, named[0], verb, how)
         return
-    verb = _job_verb("resolve", "resolved", lambda operator, key: operator.resolve(key, as_), JobState.UNCERTAIN)
-    _bulk(context, verb, keys=tuple(named), which=which, dry_run=dry_run, yes=yes, as_json=as_json)
+    _bulk(context, verb, keys=tuple(named), which=which, how=how)
 
 
-def _resolve_one(context: Context, text: str, as_: Literal["done", "retry"]) -> None:
+def _resolve_one(context: Context, text: str, verb: Verb, how: How) -> None:
     with context.opened() as ledger:
         key = one_job(ledger.reader, text)
         info = ledger.reader.job(key)
-        answer = ledger.operator.resolve(key, as_)
+        why = bulk.reason(how, asked=info is not None and info.state is JobState.UNCERTAIN)
+        answer = ledger.control.change(verb, key, why=why)
     if not answer.done:
         raise Failure(f"Job {output.plain(key)} was not resolved: {answer.text}.")
     sent = f" The vendor knows it as {output.plain(info.sent_as)}." if info and info.sent_as != key else ""
     click.echo(f"Job {output.plain(key)} is {answer.text} now.{sent}")
 
 
-def _bulk(
-    context: Context,
-    verb: _JobVerb,
-    *,
-    keys: tuple[str, ...],
-    which: Filter,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def _bulk(context: Context, verb: Verb, *, keys: tuple[str, ...], which: Filter, how: How) -> None:
     if keys and not is_empty(which):
         raise click.UsageError("Give keys or filters, not both.")
     if not keys and is_empty(which) and which.limit is None:
-        bulk.refuse_everything(verb.verb)
+        bulk.refuse_everything(verb)
     with context.opened() as ledger:
         reader = ledger.reader
-        chosen = _named(reader, keys) if keys else _chosen(reader, which, verb.states)
+        chosen = _named(reader, keys) if keys else _chosen(reader, which, verb.chooses)
         actions = ByAction()
-        if verb is _REDO:
+        if verb is REDO:
             chosen = _again(context, chosen, actions, named=bool(keys) or which.action is not None, by_key=bool(keys))
         members = list(chosen)
-        if verb is not _REDO:
-            actions.counts.update(_action(member.name) for member in members if member.state in verb.verb.can)
-        if verb.states == (JobState.UNCERTAIN,) and not yes and not as_json:
+        if verb is not REDO:
+            actions.counts.update(_action(member.name) for member in members if member.state in verb.can)
+        if verb.chooses == (JobState.UNCERTAIN,) and not how.yes and not how.as_json:
             _say_where_to_look(reader, members)
         bulk.carry_out(
-            verb.verb,
+            ledger.control,
+            verb,
             members,
-            lambda key: verb.do(ledger.operator, key),
             by_filter=not keys,
-            dry_run=dry_run,
-            yes=yes,
-            as_json=as_json,
+            how=how,
+            subject="" if keys else reader.in_words(which, "jobs"),
             actions=actions,
         )
 
@@ -377,7 +336,7 @@ def _more(found: FoundJob) -> dict[str, Any]:
     info = found.info
     return {
         "received_at": iso(found.delivery.received_ms) if found.delivery else None,
-        "effect_possible": info.maybe,
+        "effect_possible": info.effect_possible,
         "unordered": info.unordered,
         "history": [_attempt_dict(attempt) for attempt in info.history],
     }
@@ -403,8 +362,7 @@ def _row(info: JobInfo) -> tuple[object, ...]:
 
 def _facts(found: FoundJob, waits: list[str]) -> list[tuple[str, object]]:
     info = found.info
-    settled = info.state not in (JobState.OWED, JobState.PARKED)
-    due = "being performed" if info.held else None if settled else iso(info.due_ms)
+    due = "being performed" if info.held else None if info.state.final else iso(info.due_ms)
     return [
         ("key", info.key),
         ("sent as", info.sent_as),
@@ -416,7 +374,7 @@ def _facts(found: FoundJob, waits: list[str]) -> list[tuple[str, object]]:
         ("due", due),
         ("changed", iso(info.changed_ms)),
         ("order", "does not apply: the event names no customer" if info.unordered else None),
-        ("effect", "possible" if info.maybe else None),
+        ("effect", "possible" if info.effect_possible else None),
         ("event", info.event_id),
         ("type", found.delivery.type if found.delivery else None),
         ("customer", found.customer_id),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -16,6 +13,7 @@ from ..errors import ConfigError
 from ..ledger import keys
 from ..ledger.model import LaneInfo
 from . import output
+from .bulk import why_option
 from .context import Context, pass_context
 from .group import Failure
 from .output import Column
@@ -108,14 +106,15 @@ def pause(context: Context, lane: str, reason: str, by: str | None) -> None:
     """
     with context.opened() as ledger:
         name = find_lane(lane, _known(context, ledger.reader.lane_names()))
-        ledger.operator.pause(name, reason.strip() or "paused by an operator", by=(by or "").strip() or _me())
+        ledger.control.pause(name, reason.strip() or "paused by an operator", by=(by or "").strip())
     click.echo(f"Paused {name}. Let it go on with: tiercast lanes resume {name}")
 
 
 @lanes.command()
 @click.argument("lane")
+@why_option
 @pass_context
-def resume(context: Context, lane: str) -> None:
+def resume(context: Context, lane: str, why: str) -> None:
     """Let a lane go on: ends a pause, and any other reason to wait.
 
     LANE is a lane's name, or that of its action or source.
@@ -126,17 +125,8 @@ def resume(context: Context, lane: str) -> None:
     """
     with context.opened() as ledger:
         name = find_lane(lane, _known(context, ledger.reader.lane_names()))
-        ledger.operator.resume(name)
+        ledger.control.resume(name, why=why)
     click.echo(f"Resumed {name}.")
-
-
-def _me() -> str:
-    """Who calls, as the system knows them: `user@host`."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
 
 
 def configured(config: Config) -> list[str]:

@@ -7,19 +7,18 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import click
 
-_COLOURS = {
-    "done": "green",
-    "processed": "green",
-    "dead": "red",
-    "quarantined": "red",
-    "uncertain": "yellow",
-    "paused": "yellow",
+from ..ledger.states import DeliveryState, JobState
+
+T = TypeVar("T")
+
+_COLOURS = {"paused": "yellow"} | {
+    str(state): state.colour for states in (DeliveryState, JobState) for state in states if state.colour
 }
 
 #: What stands between two columns.
@@ -178,13 +177,11 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
             click.echo(" " * (size + len(_GAP)) + line)
 
 
-def one_by_one(items: Sequence[str], label: str, do: Callable[[str], None]) -> None:
-    """Do something to each item; a person at a terminal sees how far it is."""
-    shown = sys.stderr.isatty() and len(items) > 1 and os.environ.get("TERM") != "dumb"
+def progress(items: Iterable[T], count: int, label: str) -> Iterator[T]:
+    """Give items on; a person at a terminal sees how far of `count` it is."""
+    shown = sys.stderr.isatty() and count > 1 and os.environ.get("TERM") != "dumb"
     if not shown:
-        for item in items:
-            do(item)
+        yield from items
         return
-    with click.progressbar(items, label=label, file=sys.stderr, width=30) as bar:
-        for item in bar:
-            do(item)
+    with click.progressbar(items, length=count, label=label, file=sys.stderr, width=30) as bar:
+        yield from bar

@@ -29,10 +29,17 @@ _LOOKED_AT = 1000
 #: How many rows a table has on one screen.
 _ROWS = 8
 
-_COUNTED_STATES = (JobState.PARKED, JobState.DEAD, JobState.UNCERTAIN)
+_NEED_OPERATOR = tuple(state for state in JobState if state.needs_operator)
+
+#: Those that wait, or need an operator; how many are owed says their lane.
+_COUNTED_STATES = tuple(state for state in JobState if state.indexed and (state.needs_operator or not state.final))
 
 #: What would need every record to be read.
-NOT_SHOWN = "jobs that are done, skipped or superseded, by action: tiercast jobs list --action NAME --state done"
+_NOT_COUNTED = [str(state) for state in JobState if state.final and not state.needs_operator]
+NOT_SHOWN = (
+    f"jobs that are {', '.join(_NOT_COUNTED[:-1])} or {_NOT_COUNTED[-1]}, by action: "
+    "tiercast jobs list --action NAME --state done"
+)
 
 _SOURCES = (
     Column(title="SOURCE", shrink="middle", least=12),
@@ -47,9 +54,7 @@ _ACTIONS = (
     Column(title="DUE", right=True),
     Column(title="HELD", right=True),
     Column(title="OLDEST", right=True),
-    Column(title="PARKED", right=True),
-    Column(title="DEAD", right=True),
-    Column(title="UNCERTAIN", right=True),
+    *(Column(title=state.upper(), right=True) for state in _COUNTED_STATES),
     Column(title="STATE", shrink="end", least=8),
 )
 _REASONS = (
@@ -118,11 +123,12 @@ def _read(reader: Reader, context: Context) -> _Status:
 def _reasons(reader: Reader) -> Iterator[tuple[int, str, str, str]]:
     """How often, in which state, of what, and why: of the newest records."""
     found: dict[tuple[str, str], list[str | None]] = {}
-    for state in (JobState.DEAD, JobState.UNCERTAIN):
+    for state in _NEED_OPERATOR:
         for job in reader.jobs(Filter(state=state, limit=_LOOKED_AT)):
             found.setdefault((str(state), job.action), []).append(job.text)
-    for info in reader.deliveries(Filter(state=DeliveryState.QUARANTINED, limit=_LOOKED_AT)):
-        found.setdefault((str(DeliveryState.QUARANTINED), info.source), []).append(info.reason)
+    for kept in (state for state in DeliveryState if state.needs_operator):
+        for info in reader.deliveries(Filter(state=kept, limit=_LOOKED_AT)):
+            found.setdefault((str(kept), info.source), []).append(info.reason)
     for (state_of, name), texts in found.items():
         for reason, number in grouped(texts).items():
             yield number, state_of, name, reason
@@ -137,10 +143,12 @@ def _tell(found: _Status) -> None:
     click.echo(f"Jobs: {owed} owed{', ' + jobs if jobs else ''}.")
     _rows(_SOURCES, [_source_row(found, lane) for lane in found.lanes if lane.name.startswith(keys.DELIVERIES)])
     rows = [_action_row(found, lane) for lane in found.lanes if lane.name.startswith(keys.JOBS)]
-    # Those that need a person first: dead and uncertain, then what waits.
-    _rows(_ACTIONS, sorted(rows, key=lambda row: (-row[6] - row[7], -row[1], row[0])))
+    # Those that need a person first, then what waits.
+    first = len(_ACTIONS) - 1 - len(_COUNTED_STATES)
+    bad = [first + i for i, state in enumerate(_COUNTED_STATES) if state.needs_operator]
+    _rows(_ACTIONS, sorted(rows, key=lambda row: (-sum(row[i] for i in bad), -row[1], row[0])))
     _rows(_REASONS, found.reasons)
-    if max(found.totals[state] for state in (JobState.DEAD, JobState.UNCERTAIN)) > _LOOKED_AT:
+    if max(found.totals[state] for state in _NEED_OPERATOR) > _LOOKED_AT:
         click.echo(f"(reasons of the newest {_LOOKED_AT})")
     click.echo("\n" + textwrap.fill(f"Not counted: {NOT_SHOWN}", 78, break_on_hyphens=False))
 

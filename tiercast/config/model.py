@@ -76,9 +76,9 @@ class ActionSpec:
         """Make the action's instance for this process."""
         return self.cls(self.name, self.options.raw, timeout=self.timeout)
 
-    def render(self, event: Event) -> Values:
-        """Render the options for one event; raises Skip or Permanent with the option's name."""
-        return self.options.render(event)
+    def render(self, event: Event, key: str = "") -> Values:
+        """Render the options for one event and a job's key; raises Skip or Permanent with the option's name."""
+        return self.options.render(event, key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from .sandbox import Refused, Template, TemplateFault, View, view_of
 
 _MARKS = ("{{", "{%", "{#")
 
-#: Makes a value for an event; raises Permanent with the place of a template that fails.
-Make = Callable[[View], Any]
+#: Makes a value for an event and a job's key; raises Permanent with the place of a template that fails.
+Make = Callable[[View, str], Any]
 
 
 def is_template(value: object) -> bool:
@@ -36,9 +36,9 @@ class _Rendered:
     field: fields.Field[Any]
     make: Make
 
-    def load(self, view: View) -> Any:
-        """Its value for one event; raises Skip or Permanent."""
-        value = self.make(view)
+    def load(self, view: View, key: str) -> Any:
+        """Its value for one event and a job's key; raises Skip or Permanent."""
+        value = self.make(view, key)
         if _is_empty(value):
             if self.field.required:
                 raise Skip(f"option {self.key} is empty for this event")
@@ -89,6 +89,9 @@ class Options:
             if name is None or isinstance(schema.fields[name], Secret) or not is_template(value):
                 continue
             field = schema.fields[name]
+            if not getattr(field, "templates", True):
+                faults[key] = ["takes no template: an event could choose who gets the credential"]
+                continue
             wrong = {**_compile_faults(key, value), **_shape_faults(key, field, value)}
             faults.update(wrong)
             rendered[name] = _Rendered(key, field, _none if wrong else _compile(key, value, html=_is_html(key)))
@@ -96,7 +99,7 @@ class Options:
         try:
             loaded: dict[str, Any] = schema.load(fixed, partial=tuple(rendered), unknown=marshmallow.RAISE)
         except ValidationError as error:
-            faults |= error.normalized_messages()  # type: ignore[no-untyped-call]
+            faults = error.normalized_messages() | faults  # type: ignore[no-untyped-call]
             loaded = {}
         if faults:
             raise ValidationError(faults)
@@ -106,8 +109,8 @@ class Options:
         self.raw = Values(self._fixed | {name: found[option.key] for name, option in self._rendered.items()})
         self.names = tuple(self.raw)
 
-    def render(self, event: Event) -> Values:
-        """The options for one event.
+    def render(self, event: Event, key: str = "") -> Values:
+        """The options for one event, and for the key that the vendor gets.
 
         Raises:
             Skip: a required option is empty for this event.
@@ -117,7 +120,7 @@ class Options:
         if self._rendered:
             view = view_of(event)
             for name, option in self._rendered.items():
-                values[name] = option.load(view)
+                values[name] = option.load(view, key)
         return values
 
 
@@ -151,29 +154,29 @@ def _compile_faults(key: str, value: Any) -> dict[str, list[str]]:
 def _compile(key: str, value: Any, *, html: bool) -> Make:
     """Compile what was checked before."""
     if isinstance(value, str):
-        return _compile_text(key, value, html=html) if is_template(value) else lambda _: value
+        return _compile_text(key, value, html=html) if is_template(value) else lambda *_: value
     if isinstance(value, Mapping):
         makes = [(name, _compile(f"{key}.{name}", one, html=html or _is_html(name))) for name, one in value.items()]
-        return lambda view: {name: make(view) for name, make in makes}
+        return lambda view, job: {name: make(view, job) for name, make in makes}
     if isinstance(value, list):
         items = [_compile(f"{key}.{index}", one, html=html) for index, one in enumerate(value)]
-        return lambda view: [make(view) for make in items]
-    return lambda _: value
+        return lambda view, job: [make(view, job) for make in items]
+    return lambda *_: value
 
 
 def _compile_text(key: str, text: str, *, html: bool) -> Make:
     template = Template(text, html=html)
 
-    def make(view: View) -> str:
+    def make(view: View, job: str) -> str:
         try:
-            return template.render(view)
+            return template.render(view, job)
         except TemplateFault as fault:
             raise Permanent(f"option {key}: its template {fault}") from None
 
     return make
 
 
-def _none(_view: View) -> None:
+def _none(_view: View, _key: str) -> None:
     return None
 
 

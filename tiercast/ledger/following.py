@@ -28,7 +28,7 @@ class Follower:
         """The ids of at most `most` deliveries that arrived since then, oldest first."""
         pipe = self._client.pipeline(transaction=False)
         for state in DeliveryState:
-            if state is not DeliveryState.QUEUED:
+            if state.indexed:
                 pipe.zrevrangebyscore(self._key(f"ix:d:{state}"), "+inf", since_ms, start=0, num=most)
         for source in self._reader.sources():
             lane = keys.deliveries_lane(source)
@@ -47,7 +47,7 @@ class Follower:
             pipe.exists(self._key(f"d:{delivery}"))
         answers = pipe.execute() if deliveries else []
         known = [delivery for delivery, there in zip(deliveries, answers, strict=True) if there]
-        return {info.id: info for info in self._reader.by_id(known) if info.state is not DeliveryState.QUEUED}
+        return {info.id: info for info in self._reader.by_id(known) if info.state.final}
 
     def gone(self, deliveries: Sequence[str]) -> set[str]:
         """Those of these deliveries of which nothing is left."""

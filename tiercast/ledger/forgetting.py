@@ -40,6 +40,13 @@ _SNAPSHOT = ("rdb_bgsave_in_progress", "rdb_bgsave_in_progress", "rdb_last_bgsav
 
 Step = Callable[[int], None]
 
+#: Makes the audit entry of a step, or None.
+Audit = Callable[[], "dict[str, Any] | None"]
+
+
+def _no_audit() -> None:
+    """A removal that nobody asked for."""
+
 
 @dataclass(slots=True)
 class Belongings:
@@ -99,26 +106,33 @@ class Forgetter:
         found.jobs = sum(len(info.jobs) for info in infos)
         return found
 
-    def remove(self, found: Belongings, *, waiting: Callable[[list[str]], None]) -> Forgotten:
+    def digest(self, identity: Identity) -> str:
+        """One digest of theirs, by which an audit entry can name them."""
+        return self._names(identity)[0]
+
+    def _names(self, identity: Identity) -> list[str]:
+        projects = dict.fromkeys((*self.sources, *self._reader.projects(self.sources)))
+        return [self._digests.customer(project, *name) for project in projects for name in identity.names()]
+
+    def remove(self, found: Belongings, *, waiting: Callable[[list[str]], None], audit: Audit = _no_audit) -> Forgotten:
         """Remove it, and leave tombstones. Waits for jobs that are being performed, up to a lease and a little.
 
         Args:
             found: by `find`.
             waiting: told of jobs that are being performed, when the waiting begins.
+            audit: makes the entry of the next step.
 
         Returns:
             What was removed; `busy` are jobs that were still being performed in the end.
         """
         # What is removed here told those names: a run that ends early must not take them along.
         self._remember(found.identity)
-        projects = {*self._reader.projects(self.sources), *self.sources}
-        names = [self._digests.customer(project, *name) for project in projects for name in found.identity.names()]
-        total = self._ledger.forget(names, bodies=list(found.mentions))
+        total = self._ledger.forget(self._names(found.identity), bodies=list(found.mentions), audit=audit())
         left = list(found.deliveries.items())
         deadline = time.monotonic() + self._ledger.lease + 5
         told = False
         while True:
-            rounds = [self._ledger.forget([], chunk) for chunk in _chunks(left)]
+            rounds = [self._ledger.forget([], chunk, audit=audit()) for chunk in _chunks(left)]
             busy = [job for each in rounds for job in each.busy]
             total = _sum([total, *rounds], busy)
             if not busy or time.monotonic() > deadline:
@@ -249,6 +263,7 @@ class Forgetter:
             b"set": ("SMEMBERS",),
             b"zset": ("ZRANGE", 0, -1),
             b"list": ("LRANGE", 0, -1),
+            b"stream": ("XRANGE", "-", "+"),
         }
         asked = []
         for key, kind in zip(page, types, strict=True):

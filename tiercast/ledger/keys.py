@@ -15,26 +15,27 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     and of a move under way by, lane and cursor (where it goes on)
     probe                   string  written to find out whether the server takes writes; expires after a minute
     lanes                   set     names of all lanes that ever held work
-    lane:<lane>             hash    of a hold: wake_at (when it ends), cause (credential, setting, vendor, outage,
-                                    rate), reason, hold_from (since when the lane is on hold or paused without a
+    lane:<lane>             hash    of a hold: hold_until, cause (credential, setting, vendor, outage, rate),
+                                    reason, hold_from (since when the lane is on hold or paused without a
                                     break), hold_total (ms of all holds and pauses that have ended)
                                     of a pause: paused (why), paused_by, paused_at
                                     cap (the most held)
                                     of bells: bell ("<when> <rung since one was heard>" of the one under way),
-                                    drained (until when a drain is about to claim, so new work needs no bell), help
-                                    (when a bell was last rung that brings further processes)
+                                    drained (until when a drain is about to claim, so new work needs no bell),
+                                    extra_bell (when a bell was last rung that brings further processes)
                                     of an outage: outage (up to three jobs, one a line, that met one with no answer
                                     between), outage_reason, probe (number of the next probe, while it lasts)
     due:<lane>              zset    member -> when it was first due (a retry: when it is due again)
     held:<lane>             zset    member -> when its lease ends
     lease:<lane>            hash    member -> "<token> <due>" while it is held
-    lapsed:<lane>           hash    member -> how many leases of it have expired
+    expiries:<lane>         hash    member -> how many leases of it have expired
     isolation:<lane>        string  that a process works on the lane's members whose lease has expired twice or more;
                                     it renews this, else it expires
     claim:<token>           string  members of that claim and when each may start, so that repeating it returns the
                                     same; expires
     limit:<name>            string  when the next vendor call may start (microseconds); expires. `learnt/<name>` is
                                     the one of a learnt rate
+    limit_hold:<name>       string  why the vendor has the limit held; expires with the hold
     rate:<name>             hash    the rate that was learnt for a limit or an action's lane: base (jobs a second, right
                                     after the last refusal), at (when that was), ceiling (what the vendor refused; 0
                                     where that is not known), grown (ms that work has waited for the rate since then),
@@ -94,6 +95,12 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     <why>", where the server does not let us)
     erasing:<digest>        string  JSON: all names of a customer whose erasure is not complete, for the next run; by
                                     the digest of each name; goes when it is complete, at the latest after 90 days
+    audit                   stream  who changed what, an entry a change or part of one, for 400 days: at (when), by
+                                    (user), from (cli or console), address (their host or network address), verb,
+                                    subject (job, delivery, lane, operation, digest, or a filter in words), count
+                                    (members changed), refused (members left alone), why, result, op (operation),
+                                    request (the same for all parts of one), part (from 1 on)
+    audit_fresh             stream  the same while it is written anew without a person's name; within one script
     trim                    zset    delivery -> when it leaves the ledger, with its event and jobs
     clock                   string  tests only: what the clock shows
     budget                  string  tests only: how many members of large groups one script visits
@@ -102,7 +109,7 @@ milliseconds of the server's own clock unless a line says otherwise.
 from __future__ import annotations
 
 #: Version of the layout above; a process refuses a ledger that carries another.
-LAYOUT = "3"
+LAYOUT = "4"
 
 DELIVERIES = "deliveries/"
 JOBS = "jobs/"

@@ -6,36 +6,14 @@ Those that are made for every event and job are not frozen: that would triple th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
 from ..rule_outcomes import RuleOutcome
 from . import keys
+from .states import DeliveryState as DeliveryState  # noqa: PLC0414 - they are values of this module, too
+from .states import JobState as JobState  # noqa: PLC0414
 
 T = TypeVar("T")
-
-
-class DeliveryState(StrEnum):
-    """Where a delivery stands."""
-
-    QUEUED = "queued"
-    PROCESSED = "processed"
-    IGNORED = "ignored"
-    DUPLICATE = "duplicate"
-    TEST = "test"
-    QUARANTINED = "quarantined"
-
-
-class JobState(StrEnum):
-    """Where a job stands."""
-
-    OWED = "owed"
-    PARKED = "parked"
-    DONE = "done"
-    SKIPPED = "skipped"
-    SUPERSEDED = "superseded"
-    DEAD = "dead"
-    UNCERTAIN = "uncertain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +25,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A request to borrow work from a lane.
+    """A request to claim work of a lane.
 
     Args:
         token: random, made by the client; repeating a claim under it returns the same members.
@@ -57,7 +35,7 @@ class Claim:
         isolated: ask for members whose lease has expired at least twice: up to 16 that lost it twice, or one that lost
             it more often. An ordinary claim passes those over.
         heard: a bell brought this claim.
-        back: milliseconds within which the caller claims again if it gets members: until then new work needs no bell.
+        claims_again_ms: within which the caller claims again if it gets members: until then new work needs no bell.
         learn: the limit or action whose learnt rate holds; empty for none.
         limits: (name, microseconds between two calls) of each limit that a call counts against.
         per_call: how many members one vendor call takes.
@@ -69,7 +47,7 @@ class Claim:
     redelivered: int = 16
     isolated: bool = False
     heard: bool = False
-    back: int = 0
+    claims_again_ms: int = 0
     learn: str = ""
     limits: tuple[tuple[str, int], ...] = ()
     per_call: int = 1
@@ -77,31 +55,34 @@ class Claim:
 
 @dataclass(slots=True, kw_only=True)
 class HeldDelivery:
-    """A delivery under our lease. `again` is 0, or what a replay asked for (1 missing jobs, 2 also done ones)."""
+    """A delivery under our lease. `again` is 0, or what a replay asked for (1 missing jobs, 2 also done ones).
+
+    `expiries` counts its expired leases.
+    """
 
     id: str
     token: str
     body: bytes = field(repr=False)
     again: int
-    lapses: int
+    expiries: int
 
 
 @dataclass(slots=True, kw_only=True)
 class HeldJob:
     """A job under our lease, with the head and the raw body of its event.
 
-    `attempts` counts those made, `tries` those since an operator last asked to retry; `maybe` says that an earlier
-    attempt may have had its effect, `since` how many seconds ago that was noted last; `delay` is seconds until it
-    may start (rate limits); `once` is the digest of its once group. `failing` is how many seconds it has been failing
-    by itself, time on hold not counted; None before its first failure.
+    `attempts` counts those made, `tries` those since an operator last asked to retry, `expiries` its expired leases.
+    `effect_possible` says that an earlier attempt may have had its effect, `since` how many seconds ago that was noted
+    last. `delay` is seconds until it may start (rate limits); `once` is the digest of its once group. `failing` is how
+    many seconds it has been failing by itself, time on hold not counted; None before its first failure.
     """
 
     key: str
     token: str
     attempts: int
     tries: int
-    maybe: bool
-    lapses: int
+    effect_possible: bool
+    expiries: int
     delay: float
     delivery: str
     event_id: str
@@ -117,16 +98,16 @@ class HeldJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn(Generic[T]):
-    """The answer to settling and claiming in one round trip.
+class Exchange(Generic[T]):
+    """What settling and claiming in one round trip came to.
 
     `more` says that further members are due, `isolated` that some need a process of their own, `on_hold` how many
-    seconds the lane is still on hold.
+    seconds the lane is still on hold; a hold for its rate is not counted, since what is claimed has its starts.
     """
 
     settled: list[tuple[str, str, str]]
     bells: list[str]
-    lent: list[T]
+    claimed: list[T]
     more: bool
     isolated: bool = False
     on_hold: float = 0.0
@@ -188,8 +169,8 @@ class Outcome:
     """What becomes of a held job.
 
     Args:
-        verdict: a final state, `later` (owed again in `wait` seconds) or `back` (handed back, no attempt).
-        maybe: True when the effect is possible, False when it is known not to be, None to leave it as it is.
+        verdict: a final state, `later` (owed again in `wait` seconds) or `released` (given back, no attempt).
+        effect_possible: True when the effect is possible, False when it is known not to be, None to leave it as it is.
         duration: seconds that the attempt took; with it, the attempt goes on record.
         answered: the vendor answered; a job that is `done` says so anyway.
         signal: `outage` where the vendor could not be reached, `rate` where it refused too many calls and named no
@@ -202,7 +183,7 @@ class Outcome:
     verdict: str
     text: str | None = None
     wait: float | None = None
-    maybe: bool | None = None
+    effect_possible: bool | None = None
     duration: float | None = None
     answered: bool = False
     signal: Literal["outage", "rate"] | None = None
@@ -299,7 +280,7 @@ class JobInfo:
     changed_ms: int
     due_ms: int | None = None
     held: bool = False
-    maybe: bool = False
+    effect_possible: bool = False
     unordered: bool = False
     order: str | None = None
     once: str | None = None

@@ -11,7 +11,8 @@ from functools import lru_cache
 from itertools import count, groupby, islice
 from typing import Any, Literal, TypeVar, cast
 
-from ..event import Event, Json, customer_ids
+from ..error_pattern import error_pattern
+from ..event import Event, Json, customer_ids, iso_from_us
 from ..references import KINDS
 from ..rule_outcomes import decode, described
 from ..stored import revive
@@ -35,14 +36,16 @@ _LOOKED_AT = 2000
 #: What stands for left-out text in a key that was copied from a table.
 _LEFT_OUT = ("…", "...")
 
-_INDEXED_JOBS = (JobState.PARKED, JobState.SKIPPED, JobState.SUPERSEDED, JobState.DEAD, JobState.UNCERTAIN)
+_INDEXED_JOBS = tuple(state for state in JobState if state.indexed)
+_INDEXED_DELIVERIES = tuple(state for state in DeliveryState if state.indexed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which deliveries or jobs; None matches all. Times are milliseconds since 1970, of the delivery's arrival.
 
-    `customer` is an id, source id or email. `type` may end in `*`.
+    `customer` is an id, source id or email; `customer_digests` are those of a customer's names, where the name itself
+    is not to be kept. `type` may end in `*`. `error` is a part of a job's error or of a delivery's reason.
     """
 
     state: str | None = None
@@ -52,9 +55,11 @@ class Filter:
     customer: str | None = None
     campaign: str | None = None
     tier: str | None = None
+    error: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
     limit: int | None = None
+    customer_digests: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +135,7 @@ class Reader:
         pipe.zcard(held)
         pipe.zrange(due, 0, 0, withscores=True)
         pipe.hmget(self._key(f"lane:{name}"), *_OF_LANE)
-        pipe.hvals(self._key(f"lapsed:{name}"))
+        pipe.hvals(self._key(f"expiries:{name}"))
 
     # --- deliveries
 
@@ -179,8 +184,7 @@ class Reader:
         """Up to so many ids that hold this part, in which `…` stands for anything."""
         pattern = _like(part)
         found: dict[str, None] = {}
-        states = (state for state in DeliveryState if state != DeliveryState.QUEUED)
-        names = [f"ix:d:{state}" for state in states]
+        names = [f"ix:d:{state}" for state in _INDEXED_DELIVERIES]
         names += [f"{set}:{keys.deliveries_lane(source)}" for source in self.sources() for set in ("due", "held")]
         for name in names:
             for member, _ in self._client.zscan_iter(self._key(name), match=pattern, count=_NAMES):
@@ -197,7 +201,7 @@ class Reader:
             heads = [self._client.zrange(self._key(f"{set}:{lane}"), -1, -1) for set in ("due", "held")]
             waiting = [_received(member.decode()) for head in heads for member in head]
             last[source] = max(waiting, default=None)
-        settled = [self._key(f"ix:d:{state}") for state in DeliveryState if state != DeliveryState.QUEUED]
+        settled = [self._key(f"ix:d:{state}") for state in _INDEXED_DELIVERIES]
         unseen = set(last)
         newest = islice(self._newest_first(settled, Filter(), queued=False), _LOOKED_AT)
         for page in _pages(newest, _PAGE):
@@ -214,8 +218,8 @@ class Reader:
         return last
 
     def _delivery_ids(self, which: Filter) -> Iterator[str]:
-        if which.customer is not None:
-            yield from self._of_customer(which.customer, which.source)
+        if which.customer is not None or which.customer_digests is not None:
+            yield from self._of_customer(which)
             return
         states = [which.state] if which.state else list(DeliveryState)
         sets = [self._key(f"ix:d:{state}") for state in [*states, "processed"] if state != DeliveryState.QUEUED]
@@ -245,16 +249,49 @@ class Reader:
                 for part in ("due", "held"):
                     yield from (m.decode() for m in self._client.zrange(self._key(f"{part}:{name}"), 0, -1))
 
-    def _of_customer(self, customer: str, source: str | None) -> list[str]:
+    def _of_customer(self, which: Filter) -> list[str]:
+        digests = which.customer_digests
+        if digests is None:
+            digests = self.digests_of(which.customer or "", which.source)
         found: set[str] = set()
+        for digest in digests:
+            found.update(member.decode() for member in self._client.zrange(self._key(f"cust:{digest}"), 0, -1))
+        return sorted(found, reverse=True)
+
+    def digests_of(self, customer: str, source: str | None = None) -> tuple[str, ...]:
+        """The digests under which a customer's deliveries are indexed, by id, source id or email."""
+        found: dict[str, None] = {}
         for project in self.projects([source] if source else None):
             for kind in KINDS:
                 digest = self._digests.customer(project, kind, customer)
-                aliases = {digest.encode(), *self._client.smembers(self._key(f"alias:{digest}"))}
-                for alias in aliases:
-                    members = self._client.zrange(self._key(f"cust:{alias.decode()}"), 0, -1)
-                    found.update(member.decode() for member in members)
-        return sorted(found, reverse=True)
+                aliases = {digest, *(each.decode() for each in self._client.smembers(self._key(f"alias:{digest}")))}
+                for alias in sorted(aliases):
+                    if self._client.exists(self._key(f"cust:{alias}")):
+                        found[alias] = None
+        return tuple(found)
+
+    def in_words(self, which: Filter, what: str) -> str:
+        """A filter as the audit log has it: `dead jobs, action crm-tier, since 2026-11-27T09:30:00.000Z`.
+
+        A customer goes by a digest, so that no name is kept.
+        """
+        digests = which.customer_digests
+        if digests is None and which.customer is not None:
+            digests = self.digests_of(which.customer, which.source)
+        parts = [f"{which.state} {what}" if which.state else what]
+        parts += [
+            f"{name} {value}"
+            for name in ("type", "source", "action", "campaign", "tier", "error")
+            if (value := getattr(which, name)) is not None
+        ]
+        if digests is not None:
+            parts.append(f"customer #{digests[0]}" if digests else "a customer that is not known")
+        for name, at in (("since", which.since_ms), ("until", which.until_ms)):
+            if at is not None:
+                parts.append(f"{name} {iso_from_us(at * 1000)}")
+        if which.limit is not None:
+            parts.append(f"the newest {which.limit}")
+        return ", ".join(parts)
 
     def sources(self) -> list[str]:
         """All sources that ever delivered."""
@@ -418,7 +455,7 @@ class Reader:
 
     def count_deliveries(self) -> dict[str, int]:
         """How many deliveries there are in each settled state."""
-        return self._sizes("ix:d:", [state for state in DeliveryState if state != DeliveryState.QUEUED])
+        return self._sizes("ix:d:", _INDEXED_DELIVERIES)
 
     def count_jobs(self) -> dict[str, int]:
         """How many jobs there are in each state that has an index: all but owed (see `lanes`) and done."""
@@ -449,7 +486,8 @@ class Reader:
         return dict(zip(names, pipe.execute(), strict=True))
 
     def _job_keys(self, which: Filter) -> Iterator[str]:
-        by_delivery = which.customer or which.since_ms or which.until_ms or which.type
+        customer = which.customer or which.customer_digests
+        by_delivery = customer or which.since_ms or which.until_ms or which.type
         if which.state in _INDEXED_JOBS and not by_delivery:
             yield from self._walk(self._key(f"ix:j:{which.state}"), Filter())
         elif which.state == JobState.OWED and not by_delivery:
@@ -460,6 +498,7 @@ class Reader:
                 type=which.type,
                 source=which.source,
                 customer=which.customer,
+                customer_digests=which.customer_digests,
                 since_ms=which.since_ms,
                 until_ms=which.until_ms,
             )
@@ -526,7 +565,15 @@ def _matches(info: DeliveryInfo, which: Filter) -> bool:
         and (which.since_ms is None or info.received_ms >= which.since_ms)
         and (which.until_ms is None or info.received_ms <= which.until_ms)
         and (which.action is None or which.action in {keys.parts_of(job)[2] for job in info.jobs})
+        and _has_error(info.reason, which.error)
     )
+
+
+def _has_error(found: str | None, wanted: str | None) -> bool:
+    """Whether an error or reason holds a text, or is of its pattern."""
+    if wanted is None:
+        return True
+    return bool(found) and (wanted.casefold() in (found or "").casefold() or error_pattern(found or "") == wanted)
 
 
 def _matches_type(found: str | None, wanted: str | None) -> bool:
@@ -574,7 +621,10 @@ def _like(part: str) -> str:
 
 def _job_matches(job: JobInfo, which: Filter) -> bool:
     return (
-        which.state in (None, job.state) and which.action in (None, job.action) and which.source in (None, job.source)
+        which.state in (None, job.state)
+        and which.action in (None, job.action)
+        and which.source in (None, job.source)
+        and (which.error is None or (job.state is not JobState.DONE and _has_error(job.text, which.error)))
     )
 
 
@@ -593,7 +643,7 @@ def _job_info(key: str, fields: dict[bytes, bytes], due: float | None, held: boo
         changed_ms=int(f["z"]),
         due_ms=int(due) if due is not None else None,
         held=held,
-        maybe=f.get("m") == "1",
+        effect_possible=f.get("m") == "1",
         unordered=f.get("u") == "1",
         order=f.get("og"),
         once=f.get("cg"),
@@ -617,22 +667,22 @@ def _attempts(f: dict[str, str]) -> Iterator[Attempt]:
 
 
 #: What `_lane` reads of a lane's hash.
-_OF_LANE = ("wake_at", "reason", "cause", "paused", "paused_by", "paused_at", "cap")
+_OF_LANE = ("hold_until", "reason", "cause", "paused", "paused_by", "paused_at", "cap")
 
 
 def _lane(name: str, now: int, answers: list[Any]) -> LaneInfo:
     """What the answers to `Reader._ask_about` say: the only place that reads a lane's record for an operator."""
-    waiting, due_now, lent, head, values, expiries = answers
+    waiting, due_now, claimed, head, values, expiries = answers
     f: Mapping[str, str] = {
         field: value.decode() for field, value in zip(_OF_LANE, values, strict=True) if value is not None
     }
-    on_hold = "wake_at" in f and int(f["wake_at"]) > now
+    on_hold = "hold_until" in f and int(f["hold_until"]) > now
     paused = "paused" in f
     return LaneInfo(
         name=name,
-        owed=waiting + lent,
+        owed=waiting + claimed,
         due=due_now,
-        held=lent,
+        held=claimed,
         oldest_due_seconds=round((now - head[0][1]) / 1000, 3) if due_now else None,
         paused=paused,
         reason=f["paused"] if paused else f.get("reason") if on_hold else None,
@@ -640,7 +690,7 @@ def _lane(name: str, now: int, answers: list[Any]) -> LaneInfo:
         isolated=sum(int(count) > 1 for count in expiries),
         paused_by=f.get("paused_by") or None,
         paused_ms=int(f["paused_at"]) if "paused_at" in f else None,
-        hold_until_ms=int(f["wake_at"]) if on_hold else None,
+        hold_until_ms=int(f["hold_until"]) if on_hold else None,
         cause="paused" if paused else f.get("cause") if on_hold else None,
         cap=int(f["cap"]) if "cap" in f else None,
     )

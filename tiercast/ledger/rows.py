@@ -56,8 +56,8 @@ def outcome(of: Outcome) -> dict[str, Any]:
         request["r"] = of.text
     if of.wait is not None:
         request["w"] = _ms(of.wait)
-    if of.maybe is not None:
-        request["m"] = int(of.maybe)
+    if of.effect_possible is not None:
+        request["m"] = int(of.effect_possible)
     if of.duration is not None:
         request["du"] = _ms(of.duration)
     if of.answered and of.verdict != "done":
@@ -77,19 +77,19 @@ def _ms(seconds: float) -> int:
 
 
 def held_job(row: list[Any], token: str, now: int) -> HeldJob:
-    """A job that jobs.lua lent under this token, `now` by the ledger's clock (milliseconds)."""
-    name, lapses, delay, job, (head, at), body = row
+    """A job that jobs.lua claimed under this token, `now` by the ledger's clock (milliseconds)."""
+    name, expiries, delay, job, (head, at), body = row
     key = name.decode()
     source, event_id, _ = keys.parts_of(key)
-    n, before, maybe, delivery, once, since, failing = job
+    n, before, effect_possible, delivery, once, since, failing = job
     created_us, form, kind = keys.parts_of_head(head.decode() if head else None)
     return HeldJob(
         key=key,
         token=token,
         attempts=int(n),
         tries=int(n) - int(before or 0),
-        maybe=maybe == b"1",
-        lapses=int(lapses),
+        effect_possible=effect_possible == b"1",
+        expiries=int(expiries),
         delay=int(delay) / 1000,
         delivery=delivery.decode(),
         event_id=event_id,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 
+from .states import in_lua
+
 #: Every script, one file each, with its keys and arguments in its head.
-NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "trim", "forget", "shift")
+NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "audit", "trim", "forget", "shift")
 
 _PARTS = {
     "--COMMON": "_common.lua",
@@ -15,7 +18,12 @@ _PARTS = {
     "--NAMES": "_names.lua",
     "--CLAIM": "_claim.lua",
     "--LEAVING": "_leaving.lua",
+    "--AUDIT": "_audit.lua",
+    "--VERBS": "_verbs.lua",
 }
+
+#: `--STATES job: final indexed` in a part: the tables of states that it needs, made from states.py.
+_STATES = re.compile(r"^--STATES (\w+): (.+)$", re.MULTILINE)
 
 #: In tests the clock can be set, and how much one script visits of a large group; in production neither.
 _TEST_BUDGET = "budget = tonumber(call('GET', P .. 'budget') or budget)"
@@ -30,8 +38,13 @@ def source(name: str, *, test_clock: bool = False) -> str:
     for mark, part in _PARTS.items():
         if mark in text:
             text = text.replace(mark, (folder / part).read_text(encoding="utf-8"))
+    text = _STATES.sub(_state_tables, text)
     text = text.replace("--BUDGET", _TEST_BUDGET if test_clock else "")
     return text.replace("--CLOCK", _TEST_CLOCK if test_clock else "")
+
+
+def _state_tables(mark: re.Match[str]) -> str:
+    return "\n".join(in_lua(mark[1], name) for name in mark[2].split())
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import redis
@@ -14,7 +14,7 @@ from redis.retry import Retry
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from ..redis_address import RedisAddress
 from . import keys, rows, scripts
-from .model import Claim, Due, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted, Turn
+from .model import Answer, Claim, Due, Exchange, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted
 from .refusal import REMEDIES, error_code
 from .rewriting import look_after_files
 from .wire import ask
@@ -128,48 +128,51 @@ class Ledger:
 
     # --- workers
 
-    def deliveries(self, source: str, plans: Sequence[Plan] = (), claim: Claim | None = None) -> Turn[HeldDelivery]:
+    def exchange_deliveries(
+        self, source: str, plans: Sequence[Plan] = (), claim: Claim | None = None
+    ) -> Exchange[HeldDelivery]:
         """Settle held deliveries with what was read in them, and claim the next, in one step.
 
-        `Turn.settled` holds (delivery, state, first delivery of a duplicate).
+        `Exchange.settled` holds (delivery, state, first delivery of a duplicate).
         """
         request = self._request(keys.deliveries_lane(source), claim)
         request |= {"source": source, "plans": [rows.plan(plan) for plan in plans]}
-        settled, bells, lent, more, isolated = self._run("deliveries", [_json(request)], durable=bool(plans))
+        settled, bells, claimed, more, isolated = self._run("deliveries", [_json(request)], durable=bool(plans))
         token = claim.token if claim else ""
-        return Turn(
+        return Exchange(
             [(_text(d), _text(state), _text(first)) for d, state, first in settled],
             _texts(bells),
             [
-                HeldDelivery(id=_text(d), token=token, body=body, again=int(again), lapses=int(lapses))
-                for d, body, again, lapses in lent
+                HeldDelivery(id=_text(d), token=token, body=body, again=int(again), expiries=int(expiries))
+                for d, body, again, expiries in claimed
             ],
             bool(more),
             bool(isolated),
         )
 
-    def jobs(
+    def exchange_jobs(
         self,
         lane: str,
         outcomes: Sequence[Outcome] = (),
         claim: Claim | None = None,
         *,
         learn: str = "",
-    ) -> Turn[HeldJob]:
+    ) -> Exchange[HeldJob]:
         """Settle held jobs of one lane and claim the next, in one step.
 
         `learn` names the limit or action for which a rate is learnt where the vendor refuses too many calls.
-        `Turn.settled` holds (job, "", "").
+        `Exchange.settled` holds (job, "", "").
         """
         request = self._request(lane, claim) | {"settle": [rows.outcome(outcome) for outcome in outcomes]}
         if learn:
             request["learn"] = learn
-        settled, bells, lent, more, isolated, now, hold = self._run("jobs", [_json(request)], durable=bool(outcomes))
+        answer = self._run("jobs", [_json(request)], durable=bool(outcomes))
+        settled, bells, claimed, more, isolated, now, hold = answer
         token = claim.token if claim else ""
-        return Turn(
+        return Exchange(
             [(_text(job), "", "") for job in settled],
             _texts(bells),
-            [rows.held_job(row, token, int(now)) for row in lent],
+            [rows.held_job(row, token, int(now)) for row in claimed],
             bool(more),
             bool(isolated),
             int(hold) / 1000,
@@ -221,14 +224,52 @@ class Ledger:
         total, more, found, bells = self._run("shift", args)
         return Shifted(int(total), bool(more), int(found) / 1000, _texts(bells))
 
-    def operate(self, verb: str, **request: Any) -> tuple[bool, str, list[str]]:
-        """Run an operator's verb (see lua/operate.lua): done or not, the new state or why not, lanes to ring for.
+    def operate(self, verb: str, **member: Any) -> tuple[bool, str, list[str]]:
+        """Run an operator's verb (see lua/_verbs.lua): done or not, the new state or why not, lanes to ring for.
 
         It is not repeated by itself: some verbs mean more the second time.
         """
-        request |= {"verb": verb, "keep": self._keep_ms, "keep_dead": self._keep_dead_ms}
-        answer, text, bells = self._run("operate", [_json(request)], repeats=0)
-        return answer == b"ok", _text(text), _texts(bells)
+        (answer,), bells = self.operate_many(verb, [member])
+        return answer.done, answer.text, bells
+
+    def operate_many(
+        self, verb: str, members: Sequence[Mapping[str, Any]], *, audit: Mapping[str, Any] | None = None
+    ) -> tuple[list[Answer], list[str]]:
+        """Run an operator's verb for up to 100 members in one step, with its audit entry; not repeated by itself.
+
+        Returns an answer for each member, and lanes to ring for.
+        """
+        request: dict[str, Any] = {"verb": verb, "keep": self._keep_ms, "keep_dead": self._keep_dead_ms}
+        request["members"] = list(members)
+        if audit:
+            request["audit"] = dict(audit)
+        answers, bells = self._run("operate", [_json(request)], repeats=0)
+        return [Answer(done == b"ok", _text(text)) for done, text in answers], _texts(bells)
+
+    # --- audit
+
+    def note_audit(self, entry: Mapping[str, Any], *, count: int, refused: int, result: str) -> None:
+        """Write an audit entry of a change that is made elsewhere; not repeated by itself."""
+        request = {"entry": dict(entry), "count": count, "refused": refused, "result": result}
+        self._run("audit", [_json(request)], repeats=0)
+
+    def audit_entries(self, page: int) -> Iterator[dict[str, str]]:
+        """The fields of all audit entries (see keys.py), newest first, so many a round trip; `id` is the stream's."""
+        last = "+"
+        while True:
+            try:
+                found = cast(Any, self.client).xrevrange(self.key("audit"), max=last, count=page)
+            except redis.RedisError as error:
+                raise _translate(error) from error
+            for id, fields in found:
+                yield {"id": _text(id)} | {_text(name): _text(value) for name, value in fields.items()}
+            if len(found) < page:
+                return
+            last = "(" + _text(found[-1][0])
+
+    def scrub_audit(self, texts: Mapping[str, Mapping[str, str]]) -> int:
+        """Give fields of audit entries other texts, by the entry's id and the field's name; how many changed."""
+        return int(self._run("audit", [_json({"scrub": texts})])) if texts else 0
 
     def forget(
         self,
@@ -236,13 +277,17 @@ class Ledger:
         deliveries: Sequence[tuple[str, str]] = (),
         *,
         bodies: Sequence[str] = (),
+        audit: Mapping[str, Any] | None = None,
     ) -> Forgotten:
         """Leave tombstones for a customer's names, and remove (delivery, source) pairs with everything about them.
 
-        `names` are digests; of `bodies` only the raw body goes, where nothing needs it any more.
+        `names` are digests; of `bodies` only the raw body goes, where nothing needs it any more; `audit` is the entry
+        of this part of the request.
         """
-        request = {"keep": self._keep_ms, "keep_dead": self._keep_dead_ms, "names": list(names)}
+        request: dict[str, Any] = {"keep": self._keep_ms, "keep_dead": self._keep_dead_ms, "names": list(names)}
         request |= {"deliveries": [list(pair) for pair in deliveries], "bodies": list(bodies)}
+        if audit:
+            request["audit"] = dict(audit)
         removed, jobs, busy, needed, bells = self._run("forget", [_json(request)], durable=True)
         return Forgotten(int(removed), int(jobs), _texts(busy), _texts(needed), _texts(bells))
 
@@ -257,7 +302,7 @@ class Ledger:
                 "cap": claim.cap,
                 "lease": round(self.lease * 1000),
                 "per_call": claim.per_call,
-                "back": claim.back,
+                "claims_again": claim.claims_again_ms,
                 "redelivered": claim.redelivered,
             }
             if claim.isolated:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..actions import Halt, Permanent, RateLimited, RetryLater, Unavailable, Unknown
+from ..actions import Permanent, Unknown
 from ..event import Event
 from .redact import MAX_MESSAGE, redact, without_values
-from .waits import RETRY_AFTER, Waits
+from .vendors import Meaning, Vendor
+from .waits import Waits
 
 #: Statuses that mean a wrong host, plan, version or path where a kind calls a path that no event changes: the lane is
 #: held, or every job that waits would die of one setting. For `setting` of `Client.send`.
 FIXED_PATH = frozenset({*range(300, 400), 402, 404, 405, 406, 410, 415})
+
+#: The same where an id of the event stands in the path: 404 is the job's own then. What `Client.send` does by default.
+PATH_WITH_ID = FIXED_PATH - {404}
+
+#: What every vendor's answers mean that says nothing else.
+COMMON = Vendor()
 
 #: Whether the vendor's whole message is shown, as `full` says, or by default what is left without its values.
 MESSAGES_VARIABLE = "TIERCAST_VENDOR_MESSAGES"
@@ -36,12 +42,6 @@ _MESSAGE_KEYS = (
     "details",
     "description",
 )
-
-#: Where vendors put a code that says what is wrong.
-_CODE_KEYS = ("code", "key", "errorCode", "error_code", "ErrorCode", "category", "errorType", "policyName", "reason")
-
-#: A code is one word that is no address and no long number.
-_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 #: A longer body is not searched for a message: reading it would hold up the loop.
 _MOST_PARSED = 1024 * 1024
@@ -87,9 +87,22 @@ class Answer:
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
+    def parsed(self) -> Any:
+        """The body, parsed; None where it is no JSON, was cut off, or is too long to look into."""
+        if len(self.content) > _MOST_PARSED:
+            return None
+        try:
+            return self.json()
+        except ValueError:
+            return None
+
     def __repr__(self) -> str:
         """Name the status only: headers and body may be secret or personal."""
         return f"Answer({self.status})"
+
+
+class TooLarge(Permanent):
+    """The vendor refused the call because it is too large (413): a smaller one may pass."""
 
 
 def classify(
@@ -100,20 +113,22 @@ def classify(
     personal: Iterable[str] | Event = (),
     later: Collection[int] = frozenset(),
     unsure: Collection[int] = frozenset(),
-    setting: Collection[int] = frozenset(),
-    waits: Waits = RETRY_AFTER,
+    setting: Collection[int] = PATH_WITH_ID,
+    vendor: Vendor = COMMON,
+    waits: Waits | None = None,
 ) -> None:
     """Return for an answer of status 2xx; raise what it means for every other.
 
     Args:
         answer: what the vendor answered.
-        host: how the message names the vendor.
+        host: how the message names the vendor, if `vendor` has no name.
         secrets: values that the message must not repeat.
         personal: the event, or values of the customer that the message must not repeat either.
         later: statuses below 500 that this vendor uses for "try again".
         unsure: statuses after which the effect may have happened nevertheless.
         setting: statuses that no job can mend; see `FIXED_PATH`.
-        waits: where the vendor says when it takes calls again.
+        vendor: what this vendor's codes and statuses mean; it decides before the rest.
+        waits: where the vendor says when it takes calls again, if not as `vendor` says.
 
     Raises:
         RateLimited: 429.
@@ -121,82 +136,65 @@ def classify(
         RetryLater: 408, 425, and those in `later`.
         Unknown: those in `unsure`.
         Halt: 401, 403 (`credential`), and those in `setting`.
+        TooLarge: 413.
         Permanent: every other status.
     """
     status = answer.status
     if 200 <= status < 300:
         return
-    message = _message(answer, host, secrets, personal)
-    if status in unsure:
+    codes = tuple(vendor.codes(answer))
+    message = _message(answer, vendor.name or host, codes, secrets, personal)
+    meaning = vendor.meaning_of(answer) or _common(status, later, unsure, setting)
+    if meaning.verdict == "unknown":
         raise Unknown(message, unavailable=status >= 500)
+    code = redact(" ".join((str(status), *codes)), secrets, personal=personal)
+    if status == 413 and meaning.verdict == "dead":
+        raise TooLarge(message, code=code)
+    error = meaning.exception(message, code=code, after=(waits or vendor.waits).seconds(answer))
+    if error is not None:
+        raise error
+
+
+def _common(status: int, later: Collection[int], unsure: Collection[int], setting: Collection[int]) -> Meaning:
+    """What a status means by HTTP, and by what the call says of itself."""
+    if status in unsure:
+        return Meaning("unknown")
     if status == 429:
-        raise RateLimited(message, after=waits.seconds(answer))
-    if status in later or status in _LATER:
-        raise RetryLater(message, after=waits.seconds(answer))
+        return Meaning("limited")
     if status >= 500 or status == 421:
-        raise Unavailable(message, after=waits.seconds(answer))
-    raise _refusal(message, status, setting)
+        return Meaning("unavailable")
+    return Meaning("later") if status in later or status in _LATER else _refusal(status, setting)
 
 
-def _refusal(message: str, status: int, setting: Collection[int]) -> Exception:
+def _refusal(status: int, setting: Collection[int]) -> Meaning:
     if status in {401, 403}:
-        return Halt(f"{message} (check the credential of this action)", cause="credential")
-    if 300 <= status < 400:
-        message = f"{message} (redirects are not followed; configure the final address)"
+        return Meaning("credential", "check the credential of this action")
+    advice = "redirects are not followed; configure the final address" if 300 <= status < 400 else ""
     if status in setting:
-        return Halt(f"{message} (check the address and the options of this action)", cause="setting")
-    return Permanent(message)
+        return Meaning("setting", advice or "check the address and the options of this action")
+    return Meaning("dead", advice)
 
 
 def vendor_message(answer: Answer) -> str:
     """The vendor's own words in an error, or an empty text; not yet redacted."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind.endswith("json"):
-        return next(_messages(_parsed(answer), _DEPTH), "")
+        return next(_messages(answer.parsed(), _DEPTH), "")
     return answer.text.strip() if kind == "text/plain" else ""
 
 
-def vendor_code(answer: Answer) -> str:
-    """The vendor's codes for an error, parted by a comma, or an empty text; not yet redacted."""
-    body = _parsed(answer)
-    body = body[0] if isinstance(body, list) and body else body
-    if not isinstance(body, dict):
-        return ""
-    places = [body, body.get("error"), *(body["errors"][:1] if isinstance(body.get("errors"), list) else ())]
-    codes = [
-        str(place[key]) for place in places if isinstance(place, dict) for key in _CODE_KEYS if _is_code(place, key)
-    ]
-    return ", ".join(dict.fromkeys(code for code in codes if code != str(answer.status)))
-
-
-def _is_code(place: Mapping[str, Any], key: str) -> bool:
-    value = place.get(key)
-    if isinstance(value, bool):
-        return False
-    return (isinstance(value, int) and abs(value) < 1_000_000) or (
-        isinstance(value, str) and _CODE.fullmatch(value) is not None
-    )
-
-
-def _message(answer: Answer, host: str, secrets: Iterable[str], personal: Iterable[str] | Event) -> str:
-    code, said = vendor_code(answer), vendor_message(answer)
+def _message(
+    answer: Answer, name: str, codes: tuple[str, ...], secrets: Iterable[str], personal: Iterable[str] | Event
+) -> str:
+    code, said = ", ".join(codes), vendor_message(answer)
     if os.environ.get(MESSAGES_VARIABLE) != "full":
         said = without_values(said)
-    head = f"{host} answered {answer.status}"
+    head = f"{name} answered {answer.status}"
     rest = f"{f' ({code})' if code and code != said else ''}{f': {said}' if said else ''}"
     if not rest:
         return head
     rest = redact(rest, secrets, personal=personal, limit=MAX_MESSAGE - len(head) - 1)
     return f"{head}{'' if rest.startswith(':') else ' '}{rest}"
-
-
-def _parsed(answer: Answer) -> Any:
-    if len(answer.content) > _MOST_PARSED:
-        return None
-    try:
-        return answer.json()
-    except ValueError:
-        return None
 
 
 def _messages(body: Any, depth: int) -> Iterator[str]:

@@ -27,11 +27,12 @@ from .. import __version__
 from ..actions import Halt, Permanent, Unavailable, Unknown
 from ..event import Event
 from .addresses import AddressRefused, canonical, refuse_private_host
-from .answers import Answer, classify
+from .answers import COMMON, PATH_WITH_ID, Answer, classify
 from .encoding import encode_json
 from .names import Resolver
 from .requests import check_headers, parsed
-from .waits import RETRY_AFTER, Waits
+from .vendors import Vendor
+from .waits import Waits
 
 #: How many bytes of an answer are read, unless a kind says otherwise.
 MAX_ANSWER = 1024 * 1024
@@ -95,6 +96,7 @@ class Client:
             the very address that was checked. A proxy resolves names itself, so it has to refuse private ones too.
         connections: the most connections at once in one process; further calls wait for one of them.
         verify: what to verify certificates with instead.
+        vendor: what the vendor's codes and statuses mean, and where it says when it takes calls again.
     """
 
     def __init__(
@@ -104,8 +106,10 @@ class Client:
         allow_hosts: Iterable[str] | None = None,
         connections: int = MAX_CONNECTIONS,
         verify: ssl.SSLContext | None = None,
+        vendor: Vendor = COMMON,
     ) -> None:
         self.timeout = timeout
+        self._vendor = vendor
         self._allowed = None if allow_hosts is None else frozenset(map(canonical, allow_hosts))
         self._connections = connections
         self._verify = verify
@@ -127,11 +131,12 @@ class Client:
         personal: Iterable[str] | Event = (),
         later: Collection[int] = frozenset(),
         unsure: Collection[int] = frozenset(),
-        setting: Collection[int] = frozenset(),
-        waits: Waits = RETRY_AFTER,
+        setting: Collection[int] = PATH_WITH_ID,
+        vendor: Vendor | None = None,
+        waits: Waits | None = None,
         max_answer: int = MAX_ANSWER,
     ) -> Answer:
-        """Send a request and return the answer, if its status is 2xx.
+        """Send a request and return the answer, if its status is 2xx, or means that the job is done.
 
         Args:
             method: GET, POST, PUT, PATCH or DELETE.
@@ -146,8 +151,10 @@ class Client:
             personal: the event, or values of the customer that no message may repeat either.
             later: statuses below 500 that this vendor uses for "try again".
             unsure: statuses after which the effect may have happened nevertheless.
-            setting: statuses that mean a wrong setting, such as `FIXED_PATH` where no event changes the path.
-            waits: where the vendor says when it takes calls again, if not in `Retry-After`.
+            setting: statuses that mean a wrong setting: by default `PATH_WITH_ID`; `FIXED_PATH` where no event changes
+                the path, so that 404 is none of the job's.
+            vendor: what this call's codes and statuses mean, in place of the client's.
+            waits: where this call's answer says when the vendor takes calls again, in place of the vendor's.
             max_answer: bytes of the answer that are kept; the rest is not read.
 
         Raises:
@@ -174,6 +181,7 @@ class Client:
                 later=later,
                 unsure=unsure,
                 setting=setting,
+                vendor=vendor or self._vendor,
                 waits=waits,
             )
         return answer

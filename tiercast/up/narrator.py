@@ -14,7 +14,7 @@ import redis
 
 from ..errors import TiercastError
 from ..ledger.following import Follower
-from ..ledger.model import DeliveryInfo, DeliveryState, JobInfo, JobState
+from ..ledger.model import DeliveryInfo, DeliveryState, JobInfo
 from .terminal import say as say_on_terminal
 
 #: Seconds between two looks into the ledger, and how many times as long as a look itself takes: with hundreds that
@@ -30,10 +30,6 @@ _MAX_SLOW_LINES = 5
 
 #: The most deliveries that are followed to their end at once.
 _FOLLOWED = 2000
-
-_FINAL = (JobState.DONE, JobState.SKIPPED, JobState.SUPERSEDED, JobState.DEAD, JobState.UNCERTAIN)
-
-_COLOURS = {"done": "green", "skipped": "yellow", "dead": "red", "uncertain": "red"}
 
 
 @dataclass(slots=True)
@@ -139,7 +135,7 @@ class Narrator:
 
     def _tell(self, info: DeliveryInfo, jobs: list[JobInfo]) -> None:
         followed = self._followed[info.id]
-        waiting = [job for job in jobs if job.state not in _FINAL]
+        waiting = [job for job in jobs if not job.state.final]
         if not waiting:
             self._head(info, followed)
             for job in jobs:
@@ -166,7 +162,7 @@ class Narrator:
     def line(self, job: JobInfo) -> str:
         """What became of a job, in a line; files below the current folder by their relative name."""
         text = (job.text or "").replace(str(self._home) + "/", "")
-        state = click.style(f"{job.state:<10}", fg=_COLOURS.get(job.state))
+        state = click.style(f"{job.state:<10}", fg=job.state.colour)
         return f"{job.action:<16}{state}{text}".rstrip()
 
 

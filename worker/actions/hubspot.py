@@ -2,35 +2,56 @@
 
 The call: https://developers.hubspot.com/docs/api-reference/2026-03/crm/objects/contacts/batch/upsert-contacts
 Its errors: https://developers.hubspot.com/docs/api-reference/error-handling
+The account: https://developers.hubspot.com/docs/api-reference/2026-03/account/account-information/get-account-details
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from marshmallow import fields
 
-from tiercast.actions import Action, Job, Permanent, RateLimited, RetryLater, Secret, Skip, Unknown
+from tiercast.actions import (
+    Action,
+    BaseUrl,
+    Done,
+    Fixed,
+    Job,
+    Permanent,
+    Properties,
+    Result,
+    RetryLater,
+    Secret,
+    Skip,
+    Unknown,
+)
 from tiercast.outbound import (
     FIXED_PATH,
     Answer,
+    Bulk,
     Client,
     Deadline,
+    Item,
+    Meaning,
+    ValueForm,
+    Vendor,
     Waits,
+    body_object,
+    check_clear,
     encode_json,
+    json_list,
     personal_values,
     redact,
+    usual_codes,
     without_values,
 )
 
-#: The dated API version stands in the path.
-PATH = "/crm/objects/2026-03/contacts/batch/upsert"
-
-#: HubSpot's own "try again": 423 locked, 477 account being moved (with Retry-After).
-_LATER = frozenset({423, 477})
+#: The calls; the dated version of the API stands in their paths.
+UPSERT = "/crm/objects/{version}/contacts/batch/upsert"
+ACCOUNT = "/account-info/{version}/details"
 
 #: 409 is two writers at once, or values that belong to another contact for good; it names the first conflict only.
 _CONFLICT = 409
@@ -42,22 +63,57 @@ _LONGEST_CONFLICT_WAIT = 3600.0
 #: The least wait, in seconds, where the day's calls are used up: they come back at midnight of the account's zone.
 _DAILY_WAIT = 1800.0
 
+#: What a property that does not exist is called in the list that an error's message holds.
+_NO_PROPERTY = "PROPERTY_DOESNT_EXIST"
+
 #: Categories of an item's error that no repeat can mend; the rest is tried again, as often as `attempts` says.
 _FINAL = ("VALIDATION", "INVALID", "NOT_FOUND", "MISSING", "BAD_REQUEST", "OBJECT_ALREADY", "BANNED", "UNSUPPORTED")
 
 #: A full answer tells every default property of 100 contacts.
 _MAX_ANSWER = 8 * 1024 * 1024
 
-_UNMENTIONED = "HubSpot's answer does not mention the contact"
+#: An empty text is what clears a property. All values are text; those of a list are parted by semicolons.
+_FORM = ValueForm(cleared="", as_text=True, lists=False, separator=";")
 
-Outcome = tuple[Job, str | Exception | None]
+
+def _daily(answer: Answer) -> float | None:
+    """How long to wait where the body says that the day's calls are used up."""
+    return _DAILY_WAIT if str(body_object(answer).get("policyName")).upper() == "DAILY" else None
+
+
+def _codes(answer: Answer) -> Iterator[str]:
+    """What is wrong with single properties tells more than the category of the whole."""
+    yield from dict.fromkeys(
+        str(part.get("error", "")) for part in _listed(body_object(answer).get("message")) if part.get("error")
+    )
+    yield from usual_codes(answer)
+
+
+def _judged(answer: Answer) -> Meaning | None:
+    advice = _advice(body_object(answer).get("message"))
+    return Meaning("dead", advice) if advice else None
+
+
+_VENDOR = Vendor(
+    name="HubSpot",
+    meanings={
+        _CONFLICT: Meaning("later"),
+        423: Meaning("later"),  # the contact is locked
+        477: Meaning("later"),  # the account is being moved, with Retry-After
+        "RATE_LIMITS": Meaning("limited"),
+        "RATE_LIMIT": Meaning("limited"),
+    },
+    codes=_codes,
+    judge=_judged,
+    waits=Waits(more=_daily),
+)
 
 
 class HubSpot(Action):
     """Create or update a HubSpot contact, up to 100 in one call.
 
-    Safe to repeat: it sets what is set. A property whose template renders empty (null, for instance) is cleared:
-    an empty text is what clears a property in HubSpot. What the action does not name stays as it is.
+    Safe to repeat: it sets what is set. A property whose template renders empty (null, for instance) is left out, so
+    it stays as it is in HubSpot; `clear` names those that are emptied then. What the action does not name stays, too.
     """
 
     kind = "hubspot"
@@ -69,115 +125,98 @@ class HubSpot(Action):
         id_property = fields.String(
             load_default="email", metadata={"description": "email, or any property whose values are unique"}
         )
-        properties = fields.Dict(keys=fields.String(), values=fields.Raw(allow_none=True), load_default=dict)
-        base_url = fields.Url(load_default="https://api.hubapi.com", require_tld=False, schemes={"http", "https"})
+        properties = Properties(metadata={"description": "by HubSpot's internal names; what renders empty is left out"})
+        clear = fields.List(
+            fields.String(), load_default=list, metadata={"description": "properties that are emptied by what is empty"}
+        )
+        version = Fixed(
+            pattern=r"20[0-9]{2}-(03|09)",
+            example="2026-03",
+            load_default="2026-03",
+            metadata={"description": "of HubSpot's API; each is served for 18 months"},
+        )
+        base_url = BaseUrl(
+            load_default="https://api.hubapi.com", metadata={"description": "where HubSpot's API is; for tests"}
+        )
 
     def __init__(self, name: str, options: Mapping[str, Any], *, timeout: float = 10.0) -> None:
         super().__init__(name, options, timeout=timeout)
-        self._url = self.options.base_url.rstrip("/") + PATH
+        check_clear(self.options.properties, self.options["clear"])
         self._headers = {"authorization": f"Bearer {self.options.token}", "content-type": "application/json"}
-        self._client = Client(timeout=timeout)
+        self._client = Client(timeout=timeout, vendor=_VENDOR)
+        self._bulk = Bulk(
+            item=self._item,
+            send=self._send,
+            most=self.max_batch,
+            # A conflict refuses the whole call, whichever contact it is about.
+            halves=lambda error: isinstance(error, Permanent) or _is_conflict(error),
+            unmentioned="HubSpot's answer does not mention the contact",
+        )
 
-    async def perform(self, job: Job) -> str | None:
-        async for _, outcome in self._settle([job], Deadline(job.timeout)):
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-        raise Unknown(_UNMENTIONED)
+    async def perform(self, job: Job) -> Result:
+        return await self._bulk.one(job, Deadline(job.timeout))
 
-    async def perform_many(self, jobs: list[Job]) -> AsyncIterator[Outcome]:
-        deadline = Deadline(min(job.timeout for job in jobs))
-        for batch in _without_repeats(jobs):
-            if not deadline.another():
-                return
-            async for settled in self._settle(batch, deadline):
-                yield settled
+    async def perform_many(self, jobs: list[Job]) -> AsyncIterator[tuple[Job, Result | Exception]]:
+        async for settled in self._bulk.settle(jobs, Deadline(min(job.timeout for job in jobs))):
+            yield settled
+
+    async def verify(self) -> str | None:
+        answer = await self._client.send(
+            "GET", self._url(ACCOUNT), headers=self._headers, secrets=[self.options.token], setting=FIXED_PATH
+        )
+        account = body_object(answer).get("portalId")
+        return f"the token belongs to account {account}" if account else "HubSpot takes the token"
+
+    def rehearse(self, job: Job) -> None:
+        self._item(job)
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _settle(self, jobs: list[Job], deadline: Deadline) -> AsyncIterator[Outcome]:
-        """Upsert the contacts of `jobs`; what has no outcome when the time is used up is left out."""
-        inputs, empty = self._inputs(jobs)
-        for skipped in empty:
-            yield skipped
-        jobs = [job for job in jobs if _trace(job) in inputs]
-        if not jobs:
-            return
-        try:
-            answer = await self._call(list(inputs.values()), jobs, deadline)
-        except (Permanent, _Conflict) as error:
-            if len(jobs) == 1:
-                yield jobs[0], _patient(error, jobs[0]) if isinstance(error, _Conflict) else error
-                return
-            # It refuses the whole call, whatever it names: smaller calls find out which contacts it is about.
-            answer = None
-        settled = set()
-        for job, outcome in _outcomes(jobs, answer) if answer is not None else ():
-            settled.add(job.key)
-            yield job, outcome
-        rest = [job for job in jobs if job.key not in settled]
-        if len(jobs) > 1:
-            async for half in self._halves(rest, deadline):
-                yield half
-        elif rest:
-            yield rest[0], Unknown(_UNMENTIONED)
+    def _url(self, path: str) -> str:
+        base: str = self.options.base_url
+        return base + path.format(version=self.options.version)
 
-    async def _halves(self, jobs: list[Job], deadline: Deadline) -> AsyncIterator[Outcome]:
-        """Try again in two calls, so that one bad contact costs a few calls and not the others their update."""
-        middle = (len(jobs) + 1) // 2
-        for half in (jobs[:middle], jobs[middle:]):
-            if half and deadline.another():
-                async for settled in self._settle(half, deadline):
-                    yield settled
+    def _item(self, job: Job) -> Item:
+        contact = str(job.options.id).strip()
+        if not contact:
+            raise Skip("option id is empty for this event")
+        content = {
+            "idProperty": self.options.id_property,
+            "id": contact,
+            "properties": _FORM.shape(job.options.properties, self.options["clear"]),
+            "objectWriteTraceId": _trace(job),
+        }
+        # Compared without case: HubSpot keeps e-mail addresses in lower case, and refuses a call that names one twice.
+        return Item(job, encode_json(content), identity=contact.casefold())
 
-    def _inputs(self, jobs: list[Job]) -> tuple[dict[str, Mapping[str, Any]], list[Outcome]]:
-        inputs: dict[str, Mapping[str, Any]] = {}
-        empty: list[Outcome] = []
-        for job in jobs:
-            contact = _text(job.options.id).strip()
-            if not contact:
-                empty.append((job, Skip("option id is empty for this event")))
-                continue
-            inputs[_trace(job)] = {
-                "idProperty": self.options.id_property,
-                "id": contact,
-                "properties": {name: _text(value) for name, value in job.options.properties.items()},
-                "objectWriteTraceId": _trace(job),
-            }
-        return inputs, empty
-
-    async def _call(self, inputs: list[Mapping[str, Any]], jobs: list[Job], deadline: Deadline) -> Mapping[str, Any]:
-        content = encode_json({"inputs": inputs})
+    async def _send(self, items: Sequence[Item], seconds: float) -> Mapping[str, Result | Exception]:
+        jobs = [item.job for item in items]
         try:
             answer = await self._client.send(
                 "POST",
-                self._url,
-                content=content,
+                self._url(UPSERT),
+                content=b'{"inputs":' + json_list(items) + b"}",
                 headers=self._headers,
-                timeout=deadline.left,
+                timeout=seconds,
                 secrets=[self.options.token],
                 personal=_Personal(jobs),
-                later=_LATER | {_CONFLICT},
                 setting=FIXED_PATH,
-                waits=_WAITS,
                 max_answer=_MAX_ANSWER,
             )
         except RetryLater as error:
-            if type(error) is RetryLater and f"answered {_CONFLICT}" in str(error):
-                raise _Conflict(str(error), after=error.after) from None
-            raise
-        return _body(answer, len(jobs))
+            raise _patient(error, jobs[0]) if len(jobs) == 1 and _is_conflict(error) else error from None
+        return dict(_outcomes(jobs, _body(answer, len(jobs))))
 
 
-class _Conflict(RetryLater):
-    """HubSpot answered 409: later, for the contact that it is about."""
+def _is_conflict(error: Exception) -> bool:
+    return isinstance(error, RetryLater) and (error.code or "").startswith(str(_CONFLICT))
 
 
-def _patient(conflict: _Conflict, job: Job) -> _Conflict:
+def _patient(conflict: RetryLater, job: Job) -> RetryLater:
     """A conflict of two writers is over in seconds; one about values that another contact has may last for days."""
     wait = min(_LONGEST_CONFLICT_WAIT, _CONFLICT_WAIT * 2.0 ** min(job.attempt - 1, 20))
-    return _Conflict(str(conflict), after=max(conflict.after or 0.0, wait))
+    return RetryLater(str(conflict), after=max(conflict.after or 0.0, wait), code=conflict.code)
 
 
 class _Personal:
@@ -187,7 +226,7 @@ class _Personal:
         self._jobs = jobs
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_personal(self._jobs))
+        return (value for job in self._jobs for value in (*personal_values(job.event), str(job.options.id)))
 
 
 def _body(answer: Answer, count: int) -> Mapping[str, Any]:
@@ -203,34 +242,8 @@ def _body(answer: Answer, count: int) -> Mapping[str, Any]:
     return body
 
 
-def _daily(answer: Answer) -> float | None:
-    """How long to wait where the body says that the day's calls are used up."""
-    try:
-        body = answer.json()
-    except ValueError:
-        return None
-    return _DAILY_WAIT if isinstance(body, dict) and str(body.get("policyName")).upper() == "DAILY" else None
-
-
-_WAITS = Waits(more=_daily)
-
-
-def _without_repeats(jobs: list[Job]) -> Iterator[list[Job]]:
-    """Split into calls that name each contact once, in order: HubSpot refuses a call that names one twice."""
-    calls: list[list[Job]] = []
-    seen: dict[str, int] = {}
-    for job in jobs:
-        # Compared without case: HubSpot keeps e-mail addresses in lower case.
-        contact = _text(job.options.id).strip().casefold()
-        turn = seen[contact] = seen.get(contact, -1) + 1
-        if turn == len(calls):
-            calls.append([])
-        calls[turn].append(job)
-    yield from calls
-
-
-def _outcomes(jobs: list[Job], answer: Mapping[str, Any]) -> Iterator[Outcome]:
-    """What HubSpot says of each job; one that it does not mention is left out."""
+def _outcomes(jobs: list[Job], answer: Mapping[str, Any]) -> Iterator[tuple[str, Result | Exception]]:
+    """What HubSpot says of each job, by key; one that it does not mention is left out."""
     errors = [error for error in _objects(answer.get("errors")) if _is_error(error)]
     failed = {trace: error for error in errors for trace in _traces(error)}
     done = {trace: result for result in _objects(answer.get("results")) for trace in _traces(result)}
@@ -238,37 +251,62 @@ def _outcomes(jobs: list[Job], answer: Mapping[str, Any]) -> Iterator[Outcome]:
     for job in jobs:
         trace = _trace(job)
         if trace in failed or (len(jobs) == 1 and errors):
-            yield job, _item_error(failed.get(trace, errors[0]), _personal([job]))
+            error = _item_error(failed.get(trace, errors[0]), job)
+            if error is not None:
+                yield job.key, error
         elif trace in done:
-            yield job, _told(done[trace])
+            yield job.key, _told(done[trace], job)
         elif complete:
-            yield job, None
+            yield job.key, None
 
 
-def _item_error(error: Mapping[str, Any], personal: Iterable[str]) -> Exception:
+def _item_error(error: Mapping[str, Any], job: Job) -> Exception | None:
     category = str(error.get("category") or "").upper()
-    message = redact(f"HubSpot: {category or 'error'}: {_reason(error)}", personal=personal)
-    if "RATE" in category:
-        return RateLimited(message)
-    if any(word in category for word in _FINAL):
-        return Permanent(message)
-    return RetryLater(message)
+    final = any(word in category for word in _FINAL)
+    message = error.get("message")
+    listed = [str(part.get("error", "refused")) for part in _listed(message)]
+    return _VENDOR.item(
+        codes=[*listed, category],
+        message=_reason(message),
+        otherwise=Meaning("dead" if final else "later"),
+        advice=_advice(message),
+        personal=_Personal([job]),
+    )
 
 
-def _reason(error: Mapping[str, Any]) -> str:
-    """The message; where it lists properties as JSON, only their names and what is wrong, not their values."""
-    message = str(error.get("message") or "no message")
-    head, bracket, rest = message.partition("[")
+def _advice(message: object) -> str:
+    missing = [str(part.get("name", "it")) for part in _listed(message) if part.get("error") == _NO_PROPERTY]
+    if not missing:
+        return ""
+    which = f"the property {missing[0]}" if len(missing) == 1 else f"the properties {', '.join(missing)}"
+    return f"create {which} in HubSpot, or take {'it' if len(missing) == 1 else 'them'} out of properties"
+
+
+def _listed(message: object) -> list[Mapping[str, Any]]:
+    """The properties that a message lists as JSON behind its first words."""
+    _, bracket, rest = str(message or "").partition("[")
     try:
-        found = _objects(json.loads(bracket + rest))
+        return _objects(json.loads(bracket + rest)) if bracket else []
     except (ValueError, RecursionError):
-        return without_values(message)
-    listed = "; ".join(f"{part.get('name', 'a property')}: {part.get('error', 'refused')}" for part in found)
-    return f"{head.strip()} {listed}" if listed else without_values(message)
+        return []
 
 
-def _told(result: Mapping[str, Any]) -> str:
-    return f"contact {result.get('id', 'without id')} {'created' if result.get('new') else 'updated'}"
+def _reason(message: object) -> str:
+    """The message; where it lists properties as JSON, only their names and what is wrong, not their values."""
+    listed = _listed(message)
+    if not listed:
+        return str(message or "no message")
+    told = (f"{part.get('name', 'a property')}: {part.get('error', 'refused')}" for part in listed)
+    return f"{str(message).partition('[')[0].strip()} {'; '.join(told)}"
+
+
+def _told(result: Mapping[str, Any], job: Job) -> Result:
+    text = f"contact {result.get('id', 'without id')} {'created' if result.get('new') else 'updated'}"
+    warnings = _objects(result.get("warnings"))
+    if not warnings:
+        return text
+    said = without_values(str(warnings[0].get("message") or "no message"))
+    return Done(text, redact(f"HubSpot warns: {said}", personal=_Personal([job])))
 
 
 def _is_error(error: Mapping[str, Any]) -> bool:
@@ -288,13 +326,3 @@ def _objects(value: object) -> list[Mapping[str, Any]]:
 
 def _trace(job: Job) -> str:
     return hashlib.sha256(job.key.encode()).hexdigest()[:24]
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _personal(jobs: list[Job]) -> list[str]:
-    return [value for job in jobs for value in (*personal_values(job.event), _text(job.options.id))]

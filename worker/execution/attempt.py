@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import structlog
 
-from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unavailable, Unknown
+from tiercast.actions import Action, Done, Halt, Job, Permanent, RetryLater, Skip, Unavailable, Unknown
 from tiercast.config.model import ActionSpec
 from tiercast.faults import fault_text
 from tiercast.ledger.keys import sent_key
@@ -57,7 +57,7 @@ class Attempt:
     @property
     def asks_first(self) -> bool:
         """Whether the kind is asked to confirm before it is called: an earlier attempt may have had its effect."""
-        return self.held.maybe and not self._action.repeatable
+        return self.held.effect_possible and not self._action.repeatable
 
     def prepare(self) -> Job | Outcome:
         """Make the job that the kind sees; or the outcome, where the kind is not to be called."""
@@ -66,7 +66,7 @@ class Attempt:
             event = _EVENTS.event_of(self.held)
             if not self._action.repeatable:
                 _ = event.data  # what is wrong with it must show before the effect could have happened
-            options = self._spec.render(event)
+            options = self._spec.render(event, self._key)
         except (Skip, Permanent) as answer:
             if self.asks_first:
                 return self._uncertain(f"it can no longer be asked whether it happened: {_text(answer)}")
@@ -89,9 +89,9 @@ class Attempt:
         if isinstance(answer, BaseException):
             return self._asked_in_vain(_tamed(answer))
         if answer is None:
-            return self._ask_later("not yet known whether it happened", maybe=None)
+            return self._ask_later("not yet known whether it happened", effect_possible=None)
         if answer:
-            return self._outcome("done", "confirmed: an earlier attempt had done it", maybe=False)
+            return self._outcome("done", "confirmed: an earlier attempt had done it", effect_possible=False)
         self._cleared = True
         return None
 
@@ -100,10 +100,10 @@ class Attempt:
             return self._held_back(error)
         text = f"could not find out whether it happened: {_text(error)}"
         if not isinstance(error, RetryLater):
-            return self._ask_later(text, maybe=None)
+            return self._ask_later(text, effect_possible=None)
         if error.everyone:
             return self._held_back(error, text)
-        outcome = self._ask_later(text, after=error.after, maybe=None)
+        outcome = self._ask_later(text, after=error.after, effect_possible=None)
         outcome.signal = "outage" if isinstance(error, Unavailable) else None
         return outcome
 
@@ -113,8 +113,8 @@ class Attempt:
         Whatever it returned without raising is a success: to repeat it could have the effect twice.
         """
         match answer:
-            case None | str():
-                return self._outcome("done", answer, maybe=False)
+            case None | str() | Done():
+                return self._outcome("done", answer if answer is None else str(answer), effect_possible=False)
             case Skip():
                 return self._outcome("skipped", _text(answer), answered=self._called)
             case Permanent():
@@ -125,12 +125,12 @@ class Attempt:
                 return self._failed(_tamed(answer))
             case _:
                 log.warning("job.odd_answer", job=self.held.key, type=type(answer).__name__, expected="text or None")
-                return self._outcome("done", None, maybe=False)
+                return self._outcome("done", None, effect_possible=False)
 
     def _held_back(self, answer: Halt | RetryLater, text: str | None = None) -> Outcome:
         """The cause holds for every job: release this one, and hold the lane or limit, or learn a rate."""
         reason = text or _text(answer)
-        outcome = replace(release(self.held), text=reason, maybe=False if self._cleared else None)
+        outcome = replace(release(self.held), text=reason, effect_possible=False if self._cleared else None)
         seconds = usable_seconds(answer.after)
         if isinstance(answer, Halt):
             outcome.hold = Hold(
@@ -157,7 +157,7 @@ class Attempt:
                 reason = f"{reason} ({fault_text(error)})"
         signal: Literal["outage"] | None = "outage" if isinstance(error, Unknown) and error.unavailable else None
         if self._action.repeatable:
-            return self._again(reason, maybe=True if isinstance(error, Unknown) else None, signal=signal)
+            return self._again(reason, effect_possible=True if isinstance(error, Unknown) else None, signal=signal)
         if not self._action.can_confirm():
             outcome = self._uncertain(f"no answer: {reason}")
         else:
@@ -170,28 +170,30 @@ class Attempt:
         reason: str,
         *,
         after: object = None,
-        maybe: bool | None = None,
+        effect_possible: bool | None = None,
         signal: Literal["outage"] | None = None,
     ) -> Outcome:
         decision = policy_of(self._spec).decide(self.held.tries, self.held.failing, after)
         if decision.action == "give up":
-            outcome = self._outcome("dead", f"{decision.reason}; the last: {reason}", maybe=maybe)
+            outcome = self._outcome("dead", f"{decision.reason}; the last: {reason}", effect_possible=effect_possible)
         else:
-            outcome = self._outcome("later", reason, wait=decision.wait, maybe=maybe)
+            outcome = self._outcome("later", reason, wait=decision.wait, effect_possible=effect_possible)
         outcome.signal = signal
         return outcome
 
-    def _ask_later(self, reason: str, *, after: object = None, maybe: bool | None = True) -> Outcome:
-        """Owed again, to be confirmed first; `maybe` is None where no new attempt could have had an effect."""
+    def _ask_later(self, reason: str, *, after: object = None, effect_possible: bool | None = True) -> Outcome:
+        """Owed again, to be confirmed first; `effect_possible` is None where this attempt can have had no effect."""
         decision = policy_of(self._spec).decide(self.held.tries, self.held.failing, after)
         if decision.action == "give up":
             return self._uncertain(reason)
-        return self._outcome("later", reason, wait=decision.wait, maybe=maybe)
+        return self._outcome("later", reason, wait=decision.wait, effect_possible=effect_possible)
 
     def _uncertain(self, reason: str) -> Outcome:
         sent = f", which was sent as {self._key}" if self._key != self.held.key else ""
         return self._outcome(
-            "uncertain", f"{reason}; look at the vendor for this job{sent}, then: tiercast jobs resolve", maybe=True
+            "uncertain",
+            f"{reason}; look at the vendor for this job{sent}, then: tiercast jobs resolve",
+            effect_possible=True,
         )
 
     def _outcome(
@@ -200,7 +202,7 @@ class Attempt:
         text: str | None,
         *,
         wait: float | None = None,
-        maybe: bool | None = None,
+        effect_possible: bool | None = None,
         answered: bool = False,
     ) -> Outcome:
         return Outcome(
@@ -209,7 +211,7 @@ class Attempt:
             verdict=verdict,
             text=_storable(text) if text else None,
             wait=wait,
-            maybe=False if maybe is None and self._cleared else maybe,
+            effect_possible=False if effect_possible is None and self._cleared else effect_possible,
             duration=time.monotonic() - self._began,
             answered=answered,
         )
@@ -221,7 +223,7 @@ class Attempt:
 
 def release(held: HeldJob) -> Outcome:
     """Give a job back as if it had not been claimed."""
-    return Outcome(job=held.key, token=held.token, verdict="back")
+    return Outcome(job=held.key, token=held.token, verdict="released")
 
 
 # --- plain kinds

@@ -9,7 +9,7 @@ import structlog
 from tiercast.config.model import ActionSpec, Limit
 from tiercast.errors import LedgerError, LedgerUnavailable
 from tiercast.ledger import Ledger, new_token
-from tiercast.ledger.model import Claim, HeldJob, Turn
+from tiercast.ledger.model import Claim, Exchange, HeldJob
 
 from ..drains import LEDGER, Drain, Lanes
 from ..threads import Threads
@@ -26,7 +26,7 @@ REDELIVERED_JOBS = 16
 REDELIVERED_GROWTH = 3
 
 #: Milliseconds within which a drain of quick jobs claims again.
-BACK_MS = 40
+CLAIM_AGAIN_MS = 40
 
 #: Seconds between two tries while the ledger is away.
 RETRY_SECONDS = 0.2
@@ -110,22 +110,22 @@ class JobsDrain(Drain):
         """Settle what is ready and claim what can start."""
         claim = self._claim()
         asked = time.monotonic()
-        turn = self.outbox.exchange(claim)
-        if turn is None:
+        exchange = self.outbox.exchange(claim)
+        if exchange is None:
             return
         LEDGER.answered()
-        if turn.on_hold:
+        if exchange.on_hold:
             self.executor.release_waiting()
-        self._lanes.due(turn.bells, draining=self.lane)
+        self._lanes.due(exchange.bells, draining=self.lane)
         self._waits = False
         if claim is not None:
-            self._more = turn.more and not turn.on_hold and claim.n > 0
+            self._more = exchange.more and not exchange.on_hold and claim.n > 0
             # What is due is redelivered, and enough of that is held here: its outcomes come first.
-            self._waits = self._more and not turn.lent
-        if turn.lent:
-            self._note_redelivered(turn)
-            self.count(claimed=len(turn.lent))
-            self.executor.start(turn.lent, asked, more=self._more)
+            self._waits = self._more and not exchange.claimed
+        if exchange.claimed:
+            self._note_redelivered(exchange)
+            self.count(claimed=len(exchange.claimed))
+            self.executor.start(exchange.claimed, asked, more=self._more)
 
     def settle(self) -> None:
         """Settle what is ready, from another thread than the drain's.
@@ -133,9 +133,9 @@ class JobsDrain(Drain):
         Raises:
             LedgerError: the ledger fails.
         """
-        turn = self.outbox.exchange(None)
-        if turn is not None:
-            self._lanes.due(turn.bells, draining=self.lane)
+        exchange = self.outbox.exchange(None)
+        if exchange is not None:
+            self._lanes.due(exchange.bells, draining=self.lane)
 
     def _claim(self) -> Claim | None:
         heard = self.take_heard()
@@ -150,7 +150,7 @@ class JobsDrain(Drain):
             redelivered=self._redelivered_room(),
             isolated=self._isolated,
             heard=heard,
-            back=BACK_MS if self.executor.sizer.is_quick() else 0,
+            claims_again_ms=CLAIM_AGAIN_MS if self.executor.sizer.is_quick() else 0,
             learn=self._learn,
             limits=self._limits,
             per_call=self.executor.sizer.portion() if spec.cls.is_bulk() else 1,
@@ -172,8 +172,8 @@ class JobsDrain(Drain):
         settled = self._redelivered_claimed - held
         return max(0, REDELIVERED_JOBS + REDELIVERED_GROWTH * settled - held)
 
-    def _note_redelivered(self, turn: Turn[HeldJob]) -> None:
-        found = sum(1 for job in turn.lent if job.lapses == 1)
+    def _note_redelivered(self, exchange: Exchange[HeldJob]) -> None:
+        found = sum(1 for job in exchange.claimed if job.expiries == 1)
         self._redelivered_claimed += found
         if not found and not self.executor.leases.redelivered():
             self._redelivered_claimed = 0

@@ -13,6 +13,7 @@ import structlog
 from tiercast.actions import Action
 from tiercast.config.model import ActionSpec
 from tiercast.ledger.model import HeldJob, Outcome
+from tiercast.ledger.states import JobState
 
 from ..threads import Threads
 from .attempt import perform_many, perform_many_async, perform_one, perform_one_async, release
@@ -25,6 +26,9 @@ log = structlog.get_logger()
 
 #: Seconds between two notes that a bulk call gets ahead.
 PROGRESS_SECONDS = 0.5
+
+#: Verdicts that an operator has to look at.
+_NEED_OPERATOR = frozenset(state for state in JobState if state.needs_operator)
 
 
 class Executor:
@@ -321,7 +325,7 @@ class _Progress:
 
 def _is_refusal(outcome: Outcome) -> bool:
     """Whether an outcome says that fewer calls at once would be better: the vendor is away, or did not answer."""
-    return outcome.signal == "outage" or (outcome.verdict in ("later", "uncertain") and outcome.maybe is True)
+    return outcome.signal == "outage" or (outcome.verdict in ("later", "uncertain") and outcome.effect_possible is True)
 
 
 def log_outcome(action: str, outcome: Outcome) -> None:
@@ -330,9 +334,7 @@ def log_outcome(action: str, outcome: Outcome) -> None:
     match outcome.verdict:
         case "done":
             log.debug("job.done", **fields)
-        case "dead" | "uncertain":
-            log.warning(f"job.{outcome.verdict}", **fields)
-        case "back":
-            log.info("job.released", **fields)
+        case verdict if verdict in _NEED_OPERATOR:
+            log.warning(f"job.{verdict}", **fields)
         case verdict:
             log.info(f"job.{verdict}", **fields)

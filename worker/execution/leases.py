@@ -109,7 +109,7 @@ class LeaseTable:
     def redelivered(self) -> int:
         """How many of the jobs lost their lease once before."""
         with self._lock:
-            return sum(1 for job in self._jobs.values() if job.held.lapses == 1)
+            return sum(1 for job in self._jobs.values() if job.held.expiries == 1)
 
     def overdue(self) -> list[str]:
         """The keys of jobs that have run past their time-out and grace: nothing but their process can be ended."""

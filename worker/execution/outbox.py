@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from tiercast.errors import LedgerError, LedgerFull, LedgerUnavailable
-from tiercast.ledger.model import Claim, HeldJob, Outcome, Turn
+from tiercast.ledger.model import Claim, Exchange, HeldJob, Outcome
 
 log = structlog.get_logger()
 
@@ -19,7 +19,7 @@ ENOUGH_OUTCOMES = 100
 #: Seconds that the first outcome waits for others: an exchange costs much the same for one as for many.
 LINGER_SECONDS = 0.02
 
-Settle = Callable[[list[Outcome], Claim | None], Turn[HeldJob]]
+Settle = Callable[[list[Outcome], Claim | None], Exchange[HeldJob]]
 
 
 class Outbox:
@@ -85,7 +85,7 @@ class Outbox:
                 self._changed.wait(left)
             self._waits_for_first = self._woken = False
 
-    def exchange(self, claim: Claim | None) -> Turn[HeldJob] | None:
+    def exchange(self, claim: Claim | None) -> Exchange[HeldJob] | None:
         """Settle what is there and claim; None where there is neither.
 
         Raises:
@@ -98,15 +98,15 @@ class Outbox:
             if not outcomes and claim is None:
                 return None
             try:
-                turn = self._settle(outcomes, claim)
+                exchange = self._settle(outcomes, claim)
             except (LedgerUnavailable, LedgerFull):
                 self._keep(outcomes)
                 raise
             except LedgerError:
                 self._settle_singly(outcomes)
                 raise
-            self._note(outcomes, turn)
-            return turn
+            self._note(outcomes, exchange)
+            return exchange
 
     def _keep(self, outcomes: list[Outcome]) -> None:
         with self._changed:
@@ -128,17 +128,17 @@ class Outbox:
 
     def _settle_one(self, outcome: Outcome) -> None:
         try:
-            turn = self._settle([outcome], None)
+            exchange = self._settle([outcome], None)
         except (LedgerUnavailable, LedgerFull):
             raise
         except LedgerError:
             outcome.text = "the ledger refused to store the text of this outcome"
             outcome.hold = None
-            turn = self._settle([outcome], None)
-        self._note([outcome], turn)
+            exchange = self._settle([outcome], None)
+        self._note([outcome], exchange)
 
-    def _note(self, outcomes: list[Outcome], turn: Turn[HeldJob]) -> None:
-        settled = {job for job, _, _ in turn.settled}
+    def _note(self, outcomes: list[Outcome], exchange: Exchange[HeldJob]) -> None:
+        settled = {job for job, _, _ in exchange.settled}
         for outcome in outcomes:
             if outcome.job in settled:
                 self._on_settled(outcome)

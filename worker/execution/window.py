@@ -16,7 +16,7 @@ START_CALLS = 16
 MAX_CALLS = 1024
 
 #: The same for plain functions, each of which takes a thread.
-START_THREADS = 4
+START_THREADS = 16
 MAX_THREADS = 64
 
 #: A call may take so many times as long as at a small window: up to the first the window grows, above the second it

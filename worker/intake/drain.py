@@ -9,7 +9,7 @@ import structlog
 from tiercast.config.model import Config
 from tiercast.errors import LedgerError, LedgerUnavailable
 from tiercast.ledger import Digests, Ledger, keys, new_token
-from tiercast.ledger.model import Claim, HeldDelivery, Plan, Turn
+from tiercast.ledger.model import Claim, Exchange, HeldDelivery, Plan
 
 from ..drains import LEDGER, Drain, Lanes
 from ..threads import Threads
@@ -65,24 +65,24 @@ class DeliveriesDrain(Drain):
         plans: list[Plan] = []
         while True:
             try:
-                turn = self._exchange(plans)
+                exchange = self._exchange(plans)
             except LedgerError as error:
                 LEDGER.failed(error)
-                turn = None
-            if turn is None or not turn.lent:
+                exchange = None
+            if exchange is None or not exchange.claimed:
                 plans = []
                 if not self.has_more_to_do():
                     return
                 continue
-            self.count(claimed=len(turn.lent))
-            plans = [self._plan(held) for held in turn.lent]
+            self.count(claimed=len(exchange.claimed))
+            plans = [self._plan(held) for held in exchange.claimed]
             self.planning_since = None
 
     def _plan(self, held: HeldDelivery) -> Plan:
         self.planning_since = time.monotonic()
         return self._planner.plan(held)
 
-    def _exchange(self, plans: list[Plan]) -> Turn[HeldDelivery]:
+    def _exchange(self, plans: list[Plan]) -> Exchange[HeldDelivery]:
         """Settle plans and claim the next deliveries.
 
         While the ledger is away it is asked again for half a lease: what is held here would wait for the lease's end.
@@ -97,7 +97,7 @@ class DeliveriesDrain(Drain):
         )
         while True:
             try:
-                turn = self._ledger.deliveries(self._source, plans, claim)
+                exchange = self._ledger.exchange_deliveries(self._source, plans, claim)
                 LEDGER.answered()
                 break
             except LedgerUnavailable as error:
@@ -105,17 +105,17 @@ class DeliveriesDrain(Drain):
                 if time.monotonic() > patience:
                     raise
                 time.sleep(RETRY_SECONDS)
-        self._note(turn)
-        return turn
+        self._note(exchange)
+        return exchange
 
     def _room(self) -> int:
         if self.closing:
             return 0
         return REDELIVERED_DELIVERIES if self._isolated else BATCH_DELIVERIES
 
-    def _note(self, turn: Turn[HeldDelivery]) -> None:
-        self._lanes.due(turn.bells)
-        for delivery, state, first in turn.settled:
+    def _note(self, exchange: Exchange[HeldDelivery]) -> None:
+        self._lanes.due(exchange.bells)
+        for delivery, state, first in exchange.settled:
             self.count(**{state: 1})
             if state == "quarantined":
                 log.warning("delivery.quarantined", delivery=delivery)

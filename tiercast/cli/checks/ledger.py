@@ -12,8 +12,8 @@ from ...errors import LedgerError, LedgerUnsuited
 from ...ledger import Ledger, examine, keys, open_ledger, prepare
 from ...ledger.model import LaneInfo
 from ...ledger.reading import Reader
+from ...redis_address import place
 from ...settings import Settings
-from ..context import place
 from ..lanes import configured, stands_still
 from ..times import iso, span
 from .finding import Finding, error, ok, trouble, warning

@@ -75,9 +75,9 @@ def _render_all(spec: ActionSpec, action: Action, rules: list[Rule]) -> Iterator
 
 def _render(spec: ActionSpec, action: Action, case: str, event: Event) -> Rendered:
     try:
-        options = spec.render(event)
-        # What the kind makes of them: a mail, for instance, whose addresses only then turn out to be none.
         key = f"{event.key}:{spec.name}"
+        options = spec.render(event, key)
+        # What the kind makes of them: a mail, for instance, whose addresses only then turn out to be none.
         action.rehearse(Job(key=key, event=event, attempt=1, options=options, timeout=spec.timeout))
     except Skip as skip:
         return Rendered(type=event.type, case=case, verdict="skipped", text=str(skip))

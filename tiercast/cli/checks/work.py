@@ -29,7 +29,7 @@ _MOST_REASON = 120
 
 def check_work(reader: Reader, lanes: Sequence[LaneInfo], config: Config | None) -> Iterator[Finding]:
     """Say what needs a person. Reads indexes and the newest records, never all jobs."""
-    for state in (JobState.DEAD, JobState.UNCERTAIN):
+    for state in (state for state in JobState if state.needs_operator):
         yield from _stuck_jobs(reader, state)
     yield from _quarantined(reader)
     for lane in lanes if config else ():

@@ -52,10 +52,10 @@ class Template:
         with _compiling(source):
             tree = environment.parse(source)
             self._plain = Plain.of(tree, html=html)
-            self._template = _compiled(environment, tree)
+            self._template = _compiled(environment, tree, roots=frozenset({"event", "job"}))
 
-    def render(self, view: View) -> str:
-        """Write the text for one event.
+    def render(self, view: View, key: str = "") -> str:
+        """Write the text for one event, and for a job with that key, which is `job.key`.
 
         Raises:
             TemplateFault: it cannot be written; the message holds nothing of the event.
@@ -66,7 +66,8 @@ class Template:
         size = 0
         token = begin()
         try:
-            for piece in self._template.root_render_func(self._template.new_context({"event": view})):
+            context = self._template.new_context({"event": view, "job": {"key": key}})
+            for piece in self._template.root_render_func(context):
                 size += len(piece)
                 check_length(size)
                 pieces.append(piece)
@@ -92,7 +93,8 @@ class Expression:
             if not parser.stream.eos:
                 raise Refused("goes on after the end of the expression", parser.stream.current.lineno)
             assign = nodes.Assign(nodes.Name("result", "store", lineno=1), expression, lineno=1)
-            self._template = _compiled(environment, nodes.Template([assign], lineno=1))
+            # A condition decides whether there is a job at all.
+            self._template = _compiled(environment, nodes.Template([assign], lineno=1), roots=frozenset({"event"}))
 
     def holds(self, view: View, met: dict[tuple[Any, ...], None] | None = None) -> bool:
         """Whether it holds for one event.
@@ -120,8 +122,8 @@ class Expression:
             end(token)
 
 
-def _compiled(environment: Sandbox, tree: nodes.Template) -> jinja2.Template:
-    code = environment.compile(prepare(tree, environment))
+def _compiled(environment: Sandbox, tree: nodes.Template, *, roots: frozenset[str]) -> jinja2.Template:
+    code = environment.compile(prepare(tree, environment, roots))
     return jinja2.Template.from_code(environment, code, {})
 
 

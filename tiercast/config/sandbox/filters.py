@@ -11,6 +11,7 @@ from urllib.parse import quote
 from jinja2 import filters, pass_environment, tests
 from markupsafe import Markup, escape
 
+from ...idempotency import short_key, uuid_key
 from . import operations
 from .budget import TemplateFault, bounded, charge, charge_size, charge_whole, check_length, counted, current, weighed
 from .null import is_null, missing, undecided
@@ -251,6 +252,19 @@ def _urlencode(value: Any) -> str:
     return filters.do_urlencode(value)
 
 
+def _key_filter(make: Callable[[str], str]) -> Function:
+    """A filter that makes an idempotency key of text such as `job.key`; null stays null."""
+
+    def filtered(value: Any) -> Any:
+        if is_null(value):
+            return value
+        text = text_of(value)
+        charge_size(text)
+        return make(text)
+
+    return filtered
+
+
 def _string(value: Any) -> str:
     charge()
     return text_of(value)
@@ -299,9 +313,11 @@ FILTERS: dict[str, Function] = {name: _guarded(name, filters.FILTERS[name]) for 
     "replace": _replace,
     "round": _round,
     "string": _string,
+    "short": _key_filter(short_key),
     "striptags": _striptags,
     "sum": _sum,
     "tojson": _tojson,
+    "uuid": _key_filter(uuid_key),
 }
 
 #: What `syntax` rewrites operators to. The names hold a space, so that no template can write them.

@@ -46,7 +46,10 @@ _ALLOWED: tuple[type[nodes.Node], ...] = (
 )
 
 #: Names that a template cannot use for its own values.
-_TAKEN = frozenset({"event", "loop", "range"})
+_TAKEN = frozenset({"event", "job", "loop", "range"})
+
+#: What a template can know of its job.
+_OF_JOB = frozenset({"key"})
 
 _TAGS: dict[type[nodes.Node], str] = {
     nodes.Macro: "{% macro %}",
@@ -71,20 +74,20 @@ class Refused(Exception):
         self.line = line
 
 
-def prepare(tree: nodes.Template, environment: Sandbox) -> nodes.Template:
-    """Check and rewrite a template's tree.
+def prepare(tree: nodes.Template, environment: Sandbox, roots: frozenset[str]) -> nodes.Template:
+    """Check and rewrite a template's tree; `roots` are the names that it may begin with, `event` among them.
 
     Raises:
         Refused: it uses what is not allowed, or names what no event has.
     """
     _Rewriter().visit(tree)
     tree.set_environment(environment)
-    _check_names(tree)
+    _check_names(tree, roots)
     return tree
 
 
-def _check_names(tree: nodes.Template) -> None:
-    unknown = meta.find_undeclared_variables(tree) - {"event"}
+def _check_names(tree: nodes.Template, roots: frozenset[str]) -> None:
+    unknown = meta.find_undeclared_variables(tree) - roots
     for node in tree.find_all(nodes.Name):
         if node.name in unknown and node.ctx == "load":
             near = get_close_matches(node.name, ["event"])
@@ -124,11 +127,17 @@ class _Rewriter(NodeTransformer):
             self._refuse(node, f'"{node.name}" cannot be set')
         if node.ctx == "load" and node.name == "event":
             self._refuse(node, "event by itself is no value; name a field of it, such as event.type")
+        if node.ctx == "load" and node.name == "job":
+            self._refuse(node, "job by itself is no value; name a field of it: job.key")
         if node.name == "self":
             self._refuse(node, '"self" cannot be used here')
         return node
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:
+        if isinstance(node.node, nodes.Name) and node.node.name == "job":
+            if node.attr not in _OF_JOB:
+                self._refuse(node, f"there is no job.{node.attr}; a job has {', '.join(sorted(_OF_JOB))}")
+            return node
         return self._looked_up(node) or self.generic_visit(node)
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:

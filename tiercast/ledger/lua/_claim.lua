@@ -1,12 +1,12 @@
--- Claiming: return ended leases to the lane, then lend out what is due.
--- Touches due:, held:, lease:, lapsed:, claim:, limit:, rate:, lane:; through `lapse` what the lane's kind needs.
+-- Claiming: return expired leases to the lane, then claim what is due.
+-- Touches due:, held:, lease:, expiries:, claim:, limit:, limit_hold:, rate:, lane:; through `on_expiry` what its members need.
 
 local TOGETHER = 16  -- members whose lease has expired twice that one isolated claim takes
 
--- What an ended lease means for its member; set by the script: true keeps it owed, false buried it.
-local lapse
+-- What an expired lease means for its member; set by the script: true keeps it owed, false settled it.
+local on_expiry
 
-local function end_leases(lane)
+local function expire_leases(lane)
   local held = P .. 'held:' .. lane
   local ended = call('ZRANGEBYSCORE', held, '-inf', NOW, 'LIMIT', 0, 500)
   for _, member in ipairs(ended) do
@@ -14,18 +14,18 @@ local function end_leases(lane)
     local due = lease and tonumber(string.match(lease, ' (%d+)$')) or T
     call('ZREM', held, member)
     call('HDEL', P .. 'lease:' .. lane, member)
-    local count = call('HINCRBY', P .. 'lapsed:' .. lane, member, 1)
-    lapses[lane] = true
-    if lapse(lane, member, count, due) then
+    local count = call('HINCRBY', P .. 'expiries:' .. lane, member, 1)
+    has_expired[lane] = true
+    if on_expiry(lane, member, count, due) then
       call('ZADD', P .. 'due:' .. lane, int(due), member)
     else
-      forget_lapses(lane, member)
+      forget_expiries(lane, member)
     end
   end
 end
 
-local function lapses_of(lane, member)
-  return any_lapsed(lane) and call('HGET', P .. 'lapsed:' .. lane, member) or '0'
+local function expiries_of(lane, member)
+  return any_expired(lane) and call('HGET', P .. 'expiries:' .. lane, member) or '0'
 end
 
 local function delay_until(start) return int(math.max(0, math.ceil((start - T_US) / 1000))) end
@@ -58,6 +58,14 @@ local function reserve(limits)
     call('SET', P .. 'limit:' .. limit.name, int(next_start), 'PX', int(ttl))
   end
   return start
+end
+
+-- Why a vendor has one of these limits held; nil where none is.
+local function reason_of_limits(limits)
+  for _, limit in ipairs(limits) do
+    local reason = call('GET', P .. 'limit_hold:' .. limit.name)
+    if reason then return reason end
+  end
 end
 
 -- How a learnt rate grows: up to a share of the rate that the vendor last refused, by a factor a second.
@@ -115,7 +123,7 @@ end
 -- whether an outage is over. And the lane's spare concurrency, and the number of the probe.
 local function allowance(lane, claim)
   local lane_key = P .. 'lane:' .. lane
-  local f = call('HMGET', lane_key, 'wake_at', 'paused', 'cap', 'probe')
+  local f = call('HMGET', lane_key, 'hold_until', 'paused', 'cap', 'probe')
   if claim.cap and f[3] ~= tostring(claim.cap) then call('HSET', lane_key, 'cap', claim.cap) end
   if f[3] and not claim.cap then call('HDEL', lane_key, 'cap') end
   if f[2] then return 0, 0 end
@@ -123,10 +131,10 @@ local function allowance(lane, claim)
     if tonumber(f[1]) > T then return 0, 0 end
     end_hold(lane)
   end
-  local n, room = claim.n, claim.cap and claim.cap - call('ZCARD', P .. 'held:' .. lane) or claim.n
+  local n, capacity = claim.n, claim.cap and claim.cap - call('ZCARD', P .. 'held:' .. lane) or claim.n
   if f[4] then n = math.min(n, 1) end
   if claim.isolated then n = math.min(n, TOGETHER) end
-  return math.max(0, math.min(n, room)), room, tonumber(f[4])
+  return math.max(0, math.min(n, capacity)), capacity, tonumber(f[4])
 end
 
 -- The due members that a claim may take. Members whose lease has expired once are claimed like others, but few of them
@@ -134,12 +142,12 @@ end
 -- from the third time on each alone in it.
 -- Returns the members with the time at which each was due, whether more of them wait, and how many need isolation.
 local function pick(lane, n, claim)
-  local lapsed = any_lapsed(lane) and call('HLEN', P .. 'lapsed:' .. lane) or 0
-  local found = call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', NOW, 'WITHSCORES', 'LIMIT', 0, n + 1 + lapsed)
+  local expired = any_expired(lane) and call('HLEN', P .. 'expiries:' .. lane) or 0
+  local found = call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', NOW, 'WITHSCORES', 'LIMIT', 0, n + 1 + expired)
   local picked, more, isolated, redelivered = {}, false, 0, claim.redelivered or 16
   local alone = false
   for i = 1, #found, 2 do
-    local count = lapsed > 0 and tonumber(call('HGET', P .. 'lapsed:' .. lane, found[i]) or 0) or 0
+    local count = expired > 0 and tonumber(call('HGET', P .. 'expiries:' .. lane, found[i]) or 0) or 0
     local fits
     if count >= 2 then isolated = isolated + 1 end
     if claim.isolated then
@@ -160,21 +168,22 @@ end
 
 -- Leave places of a capped lane to the members that need isolation, half of them at the most: they come one by one,
 -- and what has waited longest must not wait for a backlog.
-local function leave_places(picked, room, isolated, cap)
-  local most = room - math.min(isolated, math.max(1, math.floor(cap / 2)))
+local function leave_places(picked, capacity, isolated, cap)
+  local most = capacity - math.min(isolated, math.max(1, math.floor(cap / 2)))
   while #picked > math.max(0, most) do picked[#picked] = nil end
 end
 
--- Returns members, delays (ms until each may start), whether more is due, how many due members need isolation.
-local function lend(lane, claim)
+-- Claim what is due. Returns members, delays (ms until each may start), whether more is due, how many due members need
+-- isolation.
+local function claim_due(lane, claim)
   local text = call('GET', P .. 'claim:' .. claim.token)
   if text then
     local members, delays = same_again(lane, claim.token, text)
     return members, delays, false, 0
   end
-  local n, room, probe = allowance(lane, claim)
+  local n, capacity, probe = allowance(lane, claim)
   local picked, more, isolated = pick(lane, n, claim)
-  if claim.cap and not claim.isolated then leave_places(picked, room, isolated, claim.cap) end
+  if claim.cap and not claim.isolated then leave_places(picked, capacity, isolated, claim.cap) end
   local limits, learnt
   if #picked > 0 then limits, learnt = limits_of(claim) end
   local members, delays, starts, start = {}, {}, limits and {}, T_US
@@ -184,7 +193,10 @@ local function lend(lane, claim)
       local late
       start, late = reserve(limits)
       if not start then
-        if i == 1 then hold(lane, math.floor((late - HORIZON / 2) / 1000), 'rate', 'rate limit') end
+        if i == 1 then
+          local asked = reason_of_limits(limits)
+          hold(lane, math.floor((late - HORIZON / 2) / 1000), asked and 'vendor' or 'rate', asked or 'rate limit')
+        end
         start = late
         more = false
         break
@@ -207,16 +219,17 @@ local function lend(lane, claim)
   return members, delays, more and n > 0, isolated
 end
 
--- What a claim says of the lane's bell. One that a bell brought has heard it. One that leaves work behind calls for
--- help, now and then. While a drain is about to come back (within claim.back ms), new work needs no bell; once a claim
--- has found nothing, it does. What needs isolation needs no bell: no ordinary claim takes it, and each would ring anew.
+-- What a claim says of the lane's bell. One that a bell brought has heard it. One that leaves work behind rings an extra
+-- bell for a further process, now and then. While a drain is about to claim again (within claim.claims_again ms), new work
+-- needs no bell; once a claim has found nothing, it does. What needs isolation needs no bell: no ordinary claim takes it,
+-- and each would ring anew.
 local function mind_bell(lane, claim, taken, more, isolated)
   local lane_key = P .. 'lane:' .. lane
   if claim.heard then call('HDEL', lane_key, 'bell') end
   if claim.isolated then return end
-  local back = more and ACTIVE or (taken > 0 and claim.back or 0)
-  if claim.n > 0 and back > 0 then
-    call('HSET', lane_key, 'drained', int(T + back))
+  local claims_again = more and ACTIVE or (taken > 0 and claim.claims_again or 0)
+  if claim.n > 0 and claims_again > 0 then
+    call('HSET', lane_key, 'drained', int(T + claims_again))
   else
     call('HDEL', lane_key, 'drained')
   end
@@ -227,16 +240,16 @@ local function mind_bell(lane, claim, taken, more, isolated)
   if not (more or claim.n == 0) then return end
   if not call('ZRANGEBYSCORE', P .. 'due:' .. lane, '-inf', NOW, 'LIMIT', 0, 1)[1] then return end
   local state = lane_state(lane)
-  local pause = claim.n == 0 and ACTIVE or HELP
-  if state.help and T - state.help < pause and T >= state.help then return end
-  if is_open(lane, state) and ring_unless_under_way(lane, state) then call('HSET', lane_key, 'help', NOW) end
+  local pause = claim.n == 0 and ACTIVE or EXTRA_BELL
+  if state.extra_bell and T - state.extra_bell < pause and T >= state.extra_bell then return end
+  if is_open(lane, state) and ring_unless_under_way(lane, state) then call('HSET', lane_key, 'extra_bell', NOW) end
 end
 
 local function take(lane, claim)
-  flush_let_go(lane)
-  end_leases(lane)
+  flush_closed_leases(lane)
+  expire_leases(lane)
   flush_owed()
-  local members, delays, more, isolated = lend(lane, claim)
+  local members, delays, more, isolated = claim_due(lane, claim)
   mind_bell(lane, claim, #members, more, isolated)
   return members, delays, more and 1 or 0, isolated > 0 and 1 or 0
 end

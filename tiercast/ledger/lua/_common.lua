@@ -5,12 +5,12 @@ local P = KEYS[1]
 local call = redis.call
 
 local PATIENCE = 10000       -- ms that a bell counts as under way before another may be rung; the timer has less (due.lua)
-local HELP = 250             -- ms between two bells that bring further processes to one lane
+local EXTRA_BELL = 250       -- ms between two bells that bring further processes to one lane
 local ACTIVE = 1000          -- ms that a drain which left work behind counts as active
 local HORIZON = 1000000      -- us ahead that starts are reserved
 local MARK = 30 * 86400000   -- ms that an event is recognised after it was last seen
 local NEWEST = 90 * 86400    -- s that the newest done job of an order group is remembered
-local ENDED = 5              -- ended leases that make a member poison
+local POISON = 5             -- expired leases that make a member poison
 local ATTEMPTS = 20          -- attempts kept of a job
 
 local function clock_us()
@@ -30,14 +30,14 @@ local bells = {}
 
 -- The fields of a lane that decide whether to ring for it.
 local function lane_state(lane)
-  local f = call('HMGET', P .. 'lane:' .. lane, 'wake_at', 'paused', 'cap', 'bell', 'drained', 'help')
-  return { wake_at = tonumber(f[1]), paused = f[2], cap = tonumber(f[3]), bell = f[4], drained = tonumber(f[5]),
-    help = tonumber(f[6]) }
+  local f = call('HMGET', P .. 'lane:' .. lane, 'hold_until', 'paused', 'cap', 'bell', 'drained', 'extra_bell')
+  return { hold_until = tonumber(f[1]), paused = f[2], cap = tonumber(f[3]), bell = f[4], drained = tonumber(f[5]),
+    extra_bell = tonumber(f[6]) }
 end
 
 -- Whether work of a lane may start now.
 local function is_open(lane, state)
-  if state.paused or (state.wake_at and state.wake_at > T) then return false end
+  if state.paused or (state.hold_until and state.hold_until > T) then return false end
   return not (state.cap and call('ZCOUNT', P .. 'held:' .. lane, '(' .. NOW, '+inf') >= state.cap)
 end
 
@@ -132,9 +132,9 @@ local function ring_woken()
 end
 
 -- Ms of a lane's present hold or pause that have passed; 0 where there is none.
-local function held_for(wake_at, hold_from, paused)
+local function held_for(hold_until, hold_from, paused)
   if not hold_from then return 0 end
-  local ends = paused and T or math.min(T, tonumber(wake_at or 0))
+  local ends = paused and T or math.min(T, tonumber(hold_until or 0))
   return math.max(0, ends - tonumber(hold_from))
 end
 
@@ -142,28 +142,28 @@ end
 -- on, and its time is counted from here.
 local function end_hold(lane)
   local lane_key = P .. 'lane:' .. lane
-  local f = call('HMGET', lane_key, 'wake_at', 'hold_from', 'paused')
+  local f = call('HMGET', lane_key, 'hold_until', 'hold_from', 'paused')
   local length = held_for(f[1], f[2], f[3])
   if length > 0 then call('HINCRBY', lane_key, 'hold_total', int(length)) end
-  call('HDEL', lane_key, 'wake_at', 'cause', 'reason', 'hold_from')
+  call('HDEL', lane_key, 'hold_until', 'cause', 'reason', 'hold_from')
   if f[3] then call('HSET', lane_key, 'hold_from', NOW) end
 end
 
 -- Hold a lane until a time (ms), with the cause's code and the reason; of two holds the later one stays.
 local function hold(lane, at, cause, reason)
   local lane_key = P .. 'lane:' .. lane
-  local f = call('HMGET', lane_key, 'wake_at', 'hold_from')
+  local f = call('HMGET', lane_key, 'hold_until', 'hold_from')
   if f[1] and tonumber(f[1]) <= T then
     end_hold(lane)
-    f = call('HMGET', lane_key, 'wake_at', 'hold_from')
+    f = call('HMGET', lane_key, 'hold_until', 'hold_from')
   end
   if at <= tonumber(f[1] or 0) then return end
-  call('HSET', lane_key, 'wake_at', int(at), 'cause', cause, 'reason', reason, 'hold_from', f[2] or NOW)
+  call('HSET', lane_key, 'hold_until', int(at), 'cause', cause, 'reason', reason, 'hold_from', f[2] or NOW)
 end
 
-local let_gone, leaving, leases = {}, {}, {}
+local closed, leaving, leases = {}, {}, {}
 
--- Look up the leases of members that are to be let go, all at once: a call from Lua costs more than what it does.
+-- Look up the leases of members that are about to be settled, all at once: a call from Lua costs more than what it does.
 local function look_up_leases(lane, members)
   for i = 1, #members, 4000 do
     local last = math.min(i + 3999, #members)
@@ -172,33 +172,33 @@ local function look_up_leases(lane, members)
   end
 end
 
--- Whether the member (looked up before) is held under that token; if so, let it go (written by `flush_let_go`).
--- Returns when it was due.
-local function let_go(member, token)
+-- Whether the member (looked up before) is held under that token; if so, its lease ends (written by
+-- `flush_closed_leases`). Returns when it was due.
+local function close_lease(member, token)
   local lease = leases[member]
-  if not lease or let_gone[member] then return nil end
+  if not lease or closed[member] then return nil end
   local space = string.find(lease, ' ', 1, true)
   if string.sub(lease, 1, space - 1) ~= token then return nil end
-  let_gone[member] = true
+  closed[member] = true
   leaving[#leaving + 1] = member
   return tonumber(string.sub(lease, space + 1))
 end
 
-local function flush_let_go(lane)
+local function flush_closed_leases(lane)
   call_many('HDEL', P .. 'lease:' .. lane, leaving)
   call_many('ZREM', P .. 'held:' .. lane, leaving)
   leaving = {}
 end
 
-local lapses = {}
+local has_expired = {}
 
--- Whether any lease of the lane's owed members has ended: hardly ever, so asked once.
-local function any_lapsed(lane)
-  if lapses[lane] == nil then lapses[lane] = call('EXISTS', P .. 'lapsed:' .. lane) == 1 end
-  return lapses[lane]
+-- Whether any lease of the lane's owed members has expired: hardly ever, so asked once.
+local function any_expired(lane)
+  if has_expired[lane] == nil then has_expired[lane] = call('EXISTS', P .. 'expiries:' .. lane) == 1 end
+  return has_expired[lane]
 end
 
--- Settled for good: forget its ended leases.
-local function forget_lapses(lane, member)
-  if any_lapsed(lane) then call('HDEL', P .. 'lapsed:' .. lane, member) end
+-- Settled for good: forget its expired leases.
+local function forget_expiries(lane, member)
+  if any_expired(lane) then call('HDEL', P .. 'expiries:' .. lane, member) end
 end

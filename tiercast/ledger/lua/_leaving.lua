@@ -1,5 +1,5 @@
 -- Leaving the ledger: what goes with a job and with a delivery, be it by retention or because a customer is forgotten.
--- Touches j:, ix:j:, due:, held:, lease:, lapsed: of a job; d:, b:, ix:d:, trim, cust:, alias: of a delivery; through
+-- Touches j:, ix:j:, due:, held:, lease:, expiries: of a job; d:, b:, ix:d:, trim, cust:, alias: of a delivery; through
 -- _parking the groups of a job.
 
 -- "<source>:<event id>:<action>" of all jobs of a delivery, from its fields src, e and j.

@@ -6,9 +6,8 @@
 
 local KEEP, KEEP_DEAD = 7 * 86400000, 30 * 86400000  -- replaced by the caller's retention
 
-local INDEXED = { parked = true, skipped = true, superseded = true, dead = true, uncertain = true }
-local SETTLED = { done = true, skipped = true, superseded = true, dead = true, uncertain = true }
-local BAD = { dead = true, uncertain = true }
+--STATES job: final indexed needs_operator
+--STATES delivery: needs_operator
 
 local actions = {}
 
@@ -62,7 +61,7 @@ local function flush_families()
       if f[3] then
         call('ZREM', P .. 'trim', delivery)
       else
-        local is_bad = tonumber(f[1] or 0) > 0 or f[2] == 'quarantined'
+        local is_bad = tonumber(f[1] or 0) > 0 or DELIVERY_NEEDS_OPERATOR[f[2]]
         leaving_at[#leaving_at + 1] = int(T + (is_bad and KEEP_DEAD or KEEP))
         leaving_at[#leaving_at + 1] = delivery
       end
@@ -73,7 +72,7 @@ local function flush_families()
 end
 
 -- What is on record of a job that moves, by position: a table with names costs more than reading it.
-local STATE, DELIVERY, REASON, TRIES, MAYBE, ORDER, ONCE, CREATED = 1, 2, 3, 4, 5, 6, 7, 8
+local STATE, DELIVERY, REASON, TRIES, EFFECT_POSSIBLE, ORDER, ONCE, CREATED = 1, 2, 3, 4, 5, 6, 7, 8
 
 local function look_up(job)
   return call('HMGET', P .. 'j:' .. job, 's', 'd', 'r', 'n', 'm', 'og', 'cg', 'us')
@@ -93,8 +92,8 @@ local function set_state(job, state, reason, about, more)
     if about[REASON] then call('HDEL', key, 'r') end
     call('HSET', key, 's', state, 'z', NOW, unpack(more or {}))
   end
-  local open = (SETTLED[state] and 0 or 1) - ((old and not SETTLED[old]) and 1 or 0)
-  local bad = (BAD[state] and 1 or 0) - ((old and BAD[old]) and 1 or 0)
+  local open = (FINAL[state] and 0 or 1) - ((old and not FINAL[old]) and 1 or 0)
+  local bad = (NEEDS_OPERATOR[state] and 1 or 0) - ((old and NEEDS_OPERATOR[old]) and 1 or 0)
   count_family(about[DELIVERY], open, bad)
 end
 
@@ -171,25 +170,26 @@ local function newest_waiting(order)
   return member and string.sub(member, 38)
 end
 
-local function stand(job, order, once, about)
+-- A job takes the places of its groups (nil for none), and is owed.
+local function acquire(job, order, once, about)
   if order then call('SET', P .. 's:' .. order, job) end
   if once then call('SET', P .. 's:' .. once, job) end
   set_state(job, 'owed', nil, about)
   owe('jobs/' .. action_of(job), job)
 end
 
--- Let a parked job stand if all its places are free and its turn has come.
-local function try_stand(job, about)
+-- Let a parked job take its places and become owed, if all of them are free and its turn has come.
+local function try_acquire(job, about)
   about = about or look_up(job)
   local order, once = groups_of(job, about)
   if not (place_free(order, job) and place_free(once, job)) then return false end
   if order and newest_waiting(order) ~= job then return false end
-  stand(job, order, once, about)
+  acquire(job, order, once, about)
   return true
 end
 
 -- A job leaves a group. One that bars an order group (k:) is not among those that wait or stand in it (p:).
-local function leave(group, job, arrival)
+local function leave_group(group, job, arrival)
   if not group then return end
   if call('ZREM', P .. 'p:' .. group, arrival .. '/' .. job) == 0 then
     call('ZREM', P .. 'k:' .. group, arrival .. '/' .. job)
@@ -234,7 +234,7 @@ local function advance_order(order)
     if not job then return end
     local about = look_up(job)
     local by = taken_by(action_of(job), about[ONCE])
-    if not by then return try_stand(job, about) end
+    if not by then return try_acquire(job, about) end
     if budget <= 0 then return postpone(order, 'a newer event') end
     supersede(order, about[DELIVERY] .. '/' .. job, by)
   end
@@ -253,7 +253,7 @@ local function advance_once(once, after)
     local page = call('ZRANGEBYLEX', P .. 'p:' .. once, start, '+', 'LIMIT', 0, size)
     for _, member in ipairs(page) do
       budget = budget - 1
-      if try_stand(string.sub(member, 38)) then return end
+      if try_acquire(string.sub(member, 38)) then return end
     end
     if #page < size then return end
     if budget <= 0 then return postpone(once, page[#page]) end
@@ -278,16 +278,16 @@ local function superseded_by(order, once, digest, action, created, arrival)
 end
 
 -- A job that is new, or tried again by an operator, finds its place: owed, parked or superseded.
-local function enter(job)
+local function find_place(job)
   local about = look_up(job)
   local order, once, arrival, created, digest = groups_of(job, about)
   local by = superseded_by(order, once, digest, action_of(job), created, arrival)
   if by then return set_state(job, 'superseded', 'by ' .. by, about) end
   if order then call('ZADD', P .. 'p:' .. order, int(created), arrival .. '/' .. job) end
   if once then call('ZADD', P .. 'p:' .. once, 0, arrival .. '/' .. job) end
-  if not (order or once) then return stand(job, nil, nil, about) end
+  if not (order or once) then return acquire(job, nil, nil, about) end
   set_state(job, 'parked', nil, about)
-  try_stand(job)
+  try_acquire(job)
 end
 
 -- Supersede what is older than the newest done of an order group, as many as the budget allows. Returns whether that
@@ -376,19 +376,19 @@ local function go_on_with_groups()
   return call('EXISTS', key) == 1
 end
 
--- A job ends: state is done, skipped, dead or uncertain. With `maybe` its effect is possible, so it keeps its
--- once place and bars older ones of its order group, until an operator decides.
-local function finish(job, state, reason, maybe, about, more)
+-- A job ends: state is done, skipped, dead or uncertain. Where its effect is possible, it keeps its once place and bars
+-- older ones of its order group, until an operator decides.
+local function finish(job, state, reason, effect_possible, about, more)
   about = about or look_up(job)
-  local keeps = (state == 'dead' and maybe) or state == 'uncertain'
+  local keeps = (state == 'dead' and effect_possible) or state == 'uncertain'
   set_state(job, state, reason, about, more)
   if not (about[ORDER] or about[ONCE]) then return end
   local order, once, arrival, created, digest = groups_of(job, about)
-  leave(order, job, arrival)
+  leave_group(order, job, arrival)
   if keeps then
     if order then call('ZADD', P .. 'k:' .. order, int(created), arrival .. '/' .. job) end
   else
-    leave(once, job, arrival)
+    leave_group(once, job, arrival)
   end
   if state == 'done' then
     if order then done_in_order(order, job, created, arrival) end
@@ -401,6 +401,6 @@ end
 -- The fields of an attempt, to be written with the job's others: n and a<n>.
 local function attempt_fields(job, n, started, duration, outcome, error)
   if n > ATTEMPTS then call('HDEL', P .. 'j:' .. job, 'a' .. (n - ATTEMPTS)) end
-  local told = started .. ' ' .. duration .. ' ' .. outcome
-  return { 'n', n, 'a' .. n, error and told .. ' ' .. error or told }
+  local text = started .. ' ' .. duration .. ' ' .. outcome
+  return { 'n', n, 'a' .. n, error and text .. ' ' .. error or text }
 end

@@ -7,7 +7,7 @@
 --    e event id, h head of the event (keys.py), at, c [customer digest, digests of aliases ...],
 --    ln 1 where any action has once or order, rk rank,
 --    jobs: [{a action, og, cg, s skipped or absent, r, u} or just the action, ...]}. An og or cg of 24 characters begins with the customer's digest.
--- Returns {[[delivery, state, first or empty], ...], bells, [[delivery, body, again, ended leases], ...], more,
+-- Returns {[[delivery, state, first or empty], ...], bells, [[delivery, body, again, expired leases], ...], more,
 --   isolated}. Plans of deliveries that are not held under their token change nothing and are left out.
 --COMMON
 --PARKING
@@ -126,7 +126,7 @@ local function add_job(delivery, plan, job, key)
   end
   if not (job.og or job.cg) then return add_owed(job.a, key, about, set) end
   call('HSET', P .. 'j:' .. key, unpack(set))
-  enter(key)
+  find_place(key)
 end
 
 -- Whether a limit of a replay (names, space separated; nil for none) lets this name pass.
@@ -236,8 +236,8 @@ local function look_up_delivery(delivery)
 end
 
 local function settle(plan)
-  if not let_go(plan.k, plan.t) then return nil end
-  forget_lapses(lane, plan.k)
+  if not close_lease(plan.k, plan.t) then return nil end
+  forget_expiries(lane, plan.k)
   local before = look_up_delivery(plan.k)
   if is_forgotten(plan) then return drop_forgotten(plan.k, plan, before) end
   local state, first = plan.o, ''
@@ -250,15 +250,15 @@ local function settle(plan)
   return state, first
 end
 
-lapse = function(_, delivery, count)
-  if count < ENDED then return true end
-  local reason = 'poison: ' .. count .. ' leases ended while it was being read'
+on_expiry = function(_, delivery, count)
+  if count < POISON then return true end
+  local reason = 'poison: ' .. count .. ' leases expired while it was being read'
   any_known = true
   settle_delivery(delivery, 'quarantined', { r = reason }, look_up_delivery(delivery))
   return false
 end
 
--- What a worker needs of each delivery that is lent to it; hardly ever is one on record already (a replay).
+-- What a worker needs of each delivery that it has claimed; hardly ever is one on record already (a replay).
 local function contents(deliveries)
   local bodies, records, rows = {}, {}, {}
   for i, delivery in ipairs(deliveries) do
@@ -268,7 +268,7 @@ local function contents(deliveries)
   local any = any_exists(records)
   for i, delivery in ipairs(deliveries) do
     local again = any and call('HGET', records[i], 'again') or '0'
-    rows[i] = { delivery, bodies[i] or '', again, lapses_of(lane, delivery) }
+    rows[i] = { delivery, bodies[i] or '', again, expiries_of(lane, delivery) }
   end
   return rows
 end
@@ -293,14 +293,14 @@ for _, plan in ipairs(request.plans or {}) do
   if state then settled[#settled + 1] = { plan.k, state, first } end
 end
 
-local lent, more, isolated = {}, 0, 0
+local claimed, more, isolated = {}, 0, 0
 if request.claim then
   local members, _
   members, _, more, isolated = take(lane, request.claim)
-  lent = contents(members)
+  claimed = contents(members)
 end
-flush_let_go(lane)
+flush_closed_leases(lane)
 flush_indexed()
 flush_families()
 ring_woken()
-return { settled, bells, lent, more, isolated }
+return { settled, bells, claimed, more, isolated }

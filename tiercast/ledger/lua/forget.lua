@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Forget a customer: drop what is open of their jobs, then remove their deliveries with everything about them.
--- Keys: all of _common, _parking, _leaving and _names; gone, rewrite, projects, m: of the events; held: and lease: of the jobs.
--- ARGV[1]: {keep, keep_dead, names: [digest, ...], deliveries: [[delivery, source], ...], bodies: [delivery, ...]}:
---   `names` leave a tombstone each; of `bodies` only the raw body goes, where nothing is open any more.
+-- Keys: all of _common, _parking, _leaving, _names and _audit; gone, rewrite, projects, m: of the events; held: and lease: of the jobs.
+-- ARGV[1]: {keep, keep_dead, names: [digest, ...], deliveries: [[delivery, source], ...], bodies: [delivery, ...],
+--   audit: {...} as in _audit or absent}: `names` leave a tombstone each; of `bodies` only the raw body goes, where
+--   nothing is open any more.
 -- Returns {deliveries removed, jobs removed, [job that is being performed, ...], [delivery of `bodies` that still
 --   needs its body, ...], bells}. A delivery with a job that is being performed stays, its other jobs are dropped.
 -- Once places stay, without the name of the job that took them: nothing is paid again to whom was forgotten.
@@ -10,6 +11,7 @@
 --PARKING
 --LEAVING
 --NAMES
+--AUDIT
 
 local request = cjson.decode(ARGV[1])
 KEEP, KEEP_DEAD = request.keep, request.keep_dead
@@ -44,12 +46,12 @@ local function take_out(job)
   call('ZREM', P .. 'due:' .. lane, job)
   call('ZREM', P .. 'held:' .. lane, job)
   call('HDEL', P .. 'lease:' .. lane, job)
-  call('HDEL', P .. 'lapsed:' .. lane, job)
+  call('HDEL', P .. 'expiries:' .. lane, job)
   local order, once, arrival, _, digest = groups_of(job)
   local f = call('HMGET', P .. 'j:' .. job, 's', 'm')
-  local open_or_dead = not SETTLED[f[1]] or f[1] == 'dead'
-  leave(order, job, arrival)
-  leave(once, job, arrival)
+  local open_or_dead = not FINAL[f[1]] or f[1] == 'dead'
+  leave_group(order, job, arrival)
+  leave_group(once, job, arrival)
   if once and (f[1] == 'uncertain' or (f[2] and open_or_dead)) then done_once(once, digest, job) end
   if order then orders[order] = true end
   if once then onces[once] = true end
@@ -58,7 +60,7 @@ end
 
 local function drop(job)
   local state = call('HGET', P .. 'j:' .. job, 's')
-  if not state or SETTLED[state] then return end
+  if not state or FINAL[state] then return end
   take_out(job)
   set_state(job, 'skipped', 'its customer was forgotten')
 end
@@ -111,7 +113,7 @@ for _, one in ipairs(found) do
   if not one.is_busy then
     if call('EXISTS', P .. 'd:' .. one.id, P .. 'b:' .. one.id) > 0 then removed = removed + 1 end
     for _, part in ipairs({ 'due:', 'held:' }) do call('ZREM', P .. part .. one.lane, one.id) end
-    for _, part in ipairs({ 'lease:', 'lapsed:' }) do call('HDEL', P .. part .. one.lane, one.id) end
+    for _, part in ipairs({ 'lease:', 'expiries:' }) do call('HDEL', P .. part .. one.lane, one.id) end
     if one.event then forget_mark(one.source, one.event, one.id) end
     forget_delivery(one.id, one.state, one.digests)
   end
@@ -127,5 +129,7 @@ for _, delivery in ipairs(request.bodies) do
   end
 end
 if removed > 0 or #request.bodies > #needed then call('HSETNX', P .. 'rewrite', 'forgot', NOW) end
+-- A step that only waits for jobs under way says nothing.
+if request.audit and (removed > 0 or request.audit.part == 1) then audit(request.audit, removed, 0, '') end
 ring_woken()
 return { removed, jobs, busy, needed, bells }

@@ -3,14 +3,15 @@
 -- Keys: all of _common, _parking and _claim; reads b: and d: of the claimed jobs' deliveries; rate:, answered:.
 -- ARGV[1]: {lane, keep, keep_dead, learn or absent (for which limit or action a rate is learnt), settle: [...],
 --   claim: {...} or absent}; an outcome is
---   {k job, t token, o done|later|skipped|dead|uncertain|back, r text, w ms until due again,
+--   {k job, t token, o done|later|skipped|dead|uncertain|released, r text, w ms until due again,
 --    m 1 effect possible | 0 known not to be, du duration ms of the attempt,
 --    y 1 the vendor answered (a job that is done says so anyway),
 --    x outage (the vendor cannot be reached) | rate (it refused too many calls and named no time),
 --    h {ms, cause, reason, limit or absent}: hold the limit, or else the lane}.
--- Returns {[settled job, ...], bells, [[job, ended leases, delay, [attempts, attempts before retry, maybe, delivery,
---   once digest, ms when an effect became possible, ms that it has been failing], [head of the event, at], body], ...],
---   more, isolated, now in ms, ms that the lane is still on hold}; what is not there is null.
+-- Returns {[settled job, ...], bells, [[job, expired leases, delay, [attempts, attempts before retry, 1 where an effect
+--   is possible, delivery, once digest, ms when an effect became possible, ms that it has been failing],
+--   [head of the event, at], body], ...], more, isolated, now in ms,
+--   ms that the lane is still on hold, but for its rate}; what is not there is null.
 --COMMON
 --PARKING
 --CLAIM
@@ -32,7 +33,7 @@ local health = nil
 -- that have met one), total (ms that the lane has been on hold, the present hold included), read once.
 local function vendor_health()
   if not health then
-    local f = call('HMGET', lane_key, 'probe', 'outage', 'hold_total', 'wake_at', 'hold_from', 'paused')
+    local f = call('HMGET', lane_key, 'probe', 'outage', 'hold_total', 'hold_until', 'hold_from', 'paused')
     local total = tonumber(f[3] or 0) + held_for(f[4], f[5], f[6])
     health = { probe = tonumber(f[1]), seen = {}, count = 0, total = total }
     for job in string.gmatch(f[2] or '', '[^\n]+') do
@@ -123,7 +124,16 @@ local function hold_as_asked(wanted)
   local ms, cause, reason, limit = wanted[1], wanted[2], wanted[3], wanted[4]
   if not limit then return hold(lane, T + ms, cause, reason) end
   local key, at = P .. 'limit:' .. limit, T_US + ms * 1000
-  if at > tonumber(call('GET', key) or 0) then call('SET', key, int(at), 'PX', int(ms + 1000)) end
+  if at <= tonumber(call('GET', key) or 0) then return end
+  call('SET', key, int(at), 'PX', int(ms + 1000))
+  if ms >= 1 then call('SET', P .. 'limit_hold:' .. limit, reason, 'PX', int(ms)) end
+end
+
+-- Ms that the lane is still on hold for what its vendor or an operator said. A hold for the rate does not count: the
+-- jobs that are claimed have their starts reserved, and to release them would leave those starts unused.
+local function held_ms()
+  local f = call('HMGET', lane_key, 'hold_until', 'cause')
+  return f[1] and f[2] ~= 'rate' and math.max(0, tonumber(f[1]) - T) or 0
 end
 
 -- The fields that say since when a job has been failing by itself: `ff`, and how long its lane had been on hold by then.
@@ -146,22 +156,22 @@ local function release(o, due)
 end
 
 local function settle(o)
-  local due = let_go(o.k, o.t)
+  local due = close_lease(o.k, o.t)
   if not due then return false end
   if o.h then hold_as_asked(o.h) end
   if o.x == 'rate' then note_refusal() end
   local held = o.x == 'outage' and note_outage(o.k, o.r)
-  if o.o == 'back' or (held and (o.o == 'later' or o.o == 'dead')) then
+  if o.o == 'released' or (held and (o.o == 'later' or o.o == 'dead')) then
     release(o, due)
     return true
   end
   local key = P .. 'j:' .. o.k
   local about = look_up(o.k)
-  local maybe = about[MAYBE] == '1'
+  local effect_possible = about[EFFECT_POSSIBLE] == '1'
   local more = o.du and attempt_fields(o.k, about[TRIES] + 1, int(T - o.du), int(o.du), o.o, o.r) or {}
   if o.m == 1 then
     for _, value in ipairs({ 'm', 1, 'mt', NOW }) do more[#more + 1] = value end
-  elseif o.m == 0 and maybe then
+  elseif o.m == 0 and effect_possible then
     call('HDEL', key, 'm', 'mt')
   end
   if o.o == 'later' then
@@ -174,17 +184,17 @@ local function settle(o)
     call('ZADD', P .. 'due:' .. lane, int(T + o.w), o.k)
     return true
   end
-  forget_lapses(lane, o.k)
-  finish(o.k, o.o, o.r, o.m == 1 or (o.m == nil and maybe), about, more)
+  forget_expiries(lane, o.k)
+  finish(o.k, o.o, o.r, o.m == 1 or (o.m == nil and effect_possible), about, more)
   return true
 end
 
-lapse = function(_, job, count)
+on_expiry = function(_, job, count)
   local key, lost = P .. 'j:' .. job, 'the worker that held it was lost'
   local n = call('HGET', key, 'n') + 1
   call('HSET', key, 'm', 1, 'mt', NOW, 'r', lost, unpack(attempt_fields(job, n, NOW, '0', 'lost', lost)))
-  if count < ENDED then return true end
-  finish(job, 'dead', 'poison: ' .. count .. ' leases ended while it was performed', true)
+  if count < POISON then return true end
+  finish(job, 'dead', 'poison: ' .. count .. ' leases expired while it was performed', true)
   return false
 end
 
@@ -206,8 +216,8 @@ local function contents(jobs, delays)
   bodies = get_many(bodies)
   for i, job in ipairs(jobs) do
     local f = of_jobs[i]
-    local told = call('HMGET', P .. 'd:' .. f[4], 'h', 'at')
-    rows[i] = { job, lapses_of(lane, job), delays[i] or '0', f, told, bodies[i] }
+    local head = call('HMGET', P .. 'd:' .. f[4], 'h', 'at')
+    rows[i] = { job, expiries_of(lane, job), delays[i] or '0', f, head, bodies[i] }
   end
   return rows
 end
@@ -228,17 +238,17 @@ end
 
 go_on_with_groups()
 
-local lent, more, isolated = {}, 0, 0
+local claimed, more, isolated = {}, 0, 0
 if request.claim then
   local members, delays
   members, delays, more, isolated = take(lane, request.claim)
-  lent = contents(members, delays)
+  claimed = contents(members, delays)
 elseif #settled > 0 then
-  flush_let_go(lane)
+  flush_closed_leases(lane)
   flush_owed()
   ring_if_due(lane)
 end
 flush_families()
 ring_woken()
-local wake_at = tonumber(call('HGET', lane_key, 'wake_at') or 0)
-return { settled, bells, lent, more, isolated, NOW, math.max(0, wake_at - T) }
+
+return { settled, bells, claimed, more, isolated, NOW, held_ms() }

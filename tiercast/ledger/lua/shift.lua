@@ -50,8 +50,8 @@ local left = STEP
 -- A lane's hold, once a lane.
 local function move_hold(lane)
   local key = P .. 'lane:' .. lane
-  local times = call('HMGET', key, 'wake_at', 'hold_from', 'help')
-  for i, name in ipairs({ 'wake_at', 'hold_from', 'help' }) do
+  local times = call('HMGET', key, 'hold_until', 'hold_from', 'extra_bell')
+  for i, name in ipairs({ 'hold_until', 'hold_from', 'extra_bell' }) do
     local at = tonumber(times[i] or 0)
     if at > T then call('HSET', key, name, int(math.max(T, at - by))) end
   end

@@ -15,8 +15,8 @@ KEEP, KEEP_DEAD = tonumber(ARGV[2]), tonumber(ARGV[3])
 local function forget_job(job)
   local order, once, arrival, created, digest = groups_of(job)
   local f = call('HMGET', P .. 'j:' .. job, 's', 'm')
-  leave(order, job, arrival)
-  leave(once, job, arrival)
+  leave_group(order, job, arrival)
+  leave_group(once, job, arrival)
   if f[1] == 'uncertain' or (f[1] == 'dead' and f[2]) then
     if order then done_in_order(order, job, created, arrival) end
     if once then done_once(once, digest, job) end
