@@ -210,6 +210,7 @@ def test_pages_by_class_get_on_without_any_time(filled: History, which: HistoryF
     before = None
     for _ in range(100):
         page = filled.reading.deliveries(which, limit=50, before=before, seconds=0)
+        assert len(page.rows) <= 50
         found += [each.id for each in page.rows]
         before = page.before
         if before is None:

@@ -113,23 +113,22 @@ class Walk:
                 rows, here = step(here)
                 found += rows
         except OverBudget:
-            return self._stopped(found, here or self._range)
+            found, here = self._stopped(found, here or self._range)
+            if here is not None and len(found) < limit:
+                return Walked(found, complete=False, before=here.before, over_budget=True)
         if len(found) < limit:
             return Walked(found, complete=True, before=None)
         return self._cut(found, limit, here)
 
-    def _stopped(self, found: list[Row], here: Range) -> Walked:
+    def _stopped(self, found: list[Row], here: Range) -> Step:
         """What there is when the time is over. A walk that found no way to begin takes the plainest one for a step."""
-        if here.before == self._range.before:
-            self._step = _STEP
-            with self._budget.suspended():
-                wanted = set(self._class_ids())
-                rows, after = self._newest(here)
-            found = [row for row in rows if row[1] in wanted]
-            if after is None:
-                return Walked(found, complete=True, before=None)
-            here = after
-        return Walked(found, complete=False, before=here.before, over_budget=True)
+        if here.before != self._range.before:
+            return found, here
+        self._step = _STEP
+        with self._budget.suspended():
+            wanted = set(self._class_ids())
+            rows, after = self._newest(here)
+        return [row for row in rows if row[1] in wanted], after
 
     @staticmethod
     def _cut(found: list[Row], limit: int, rest: Range | None) -> Walked:
