@@ -288,10 +288,9 @@ class FakeVendor:
         while times and times[0] <= now - longest:
             times.popleft()
         for window in windows:
-            inside = [at for at in times if at > now - window.seconds]
-            if len(inside) >= window.calls:
+            if len(times) >= window.calls and times[-window.calls] > now - window.seconds:
                 self.refused += 1
-                return self.too_many(window, inside[-window.calls] + window.seconds - now)
+                return self.too_many(window, times[-window.calls] + window.seconds - now)
         times.append(now)
         return None
 
