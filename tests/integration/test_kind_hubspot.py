@@ -22,7 +22,7 @@ Outcome = Result | Exception
 @pytest.fixture
 def hubspot() -> Iterator[FakeHubSpot]:
     with FakeHubSpot() as server:
-        server.properties |= dict.fromkeys(("tier", "since", "n", "points", "vip"), "string")
+        server.properties |= dict.fromkeys(("tier", "since", "n", "points", "vip", "visits"), "string")
         server.spoilers.add("poison@x.example")
         yield server
 
@@ -258,7 +258,7 @@ def test_mistakes_are_told_at_the_start() -> None:
 
 def test_it_proves_its_token_by_reading_the_account(hubspot: FakeHubSpot, action: Action) -> None:
     with ActionRunner(action) as runner:
-        assert runner.verify() == "the token belongs to account 4711"
+        assert runner.verify() == "the token belongs to account 4242"
     (request,) = hubspot.requests
     assert (request.method, request.path) == ("GET", "/account-info/2026-03/details")
 
@@ -305,7 +305,7 @@ def test_a_version_or_address_that_cannot_be_is_refused_at_the_start() -> None:
 def test_a_wrong_version_or_host_holds_the_lane_and_kills_no_job(
     hubspot: FakeHubSpot, action: Action, status: int
 ) -> None:
-    hubspot.default = lambda _: Answer(status=status)
+    hubspot.script = lambda _: Answer(status=status)
     outcomes = together(action, [contact(action, f"c{number}@x.example") for number in range(20)])
     assert all(isinstance(outcome, Halt) and outcome.cause == "setting" for outcome in outcomes)
     assert len(hubspot.requests) == 1

@@ -234,7 +234,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_its_defaults_guard_the_loop_and_fit_the_smallest_plan(tmp_path: Path) -> None:
     spec = config_of(tmp_path, "points = 50")
     assert spec.once == ("customer", "tier")
-    assert [(limit.calls, limit.seconds) for limit in spec.limits] == [(100, 3600.0)]
+    assert [(limit.calls, limit.seconds) for limit in spec.limits] == [(25, 60.0)]
     event = sample_event(customer_id="cust_7")
     rendered = spec.render(event)
     assert (rendered.customer, rendered.campaign, rendered.points) == ("cust_7", "camp_teahouse", 50)
@@ -248,7 +248,7 @@ def test_its_defaults_guard_the_loop_and_fit_the_smallest_plan(tmp_path: Path) -
         ('once = ["customer"]\nrate = "10/s"', ("customer",), [10]),
         ('limit = "shared"', ("customer", "tier"), [2000]),
         ('limit = "shared"\nrate = "5/s"', ("customer", "tier"), [2000, 5]),
-        ("once = []", (), [100]),
+        ("once = []", (), [25]),
     ],
 )
 def test_what_the_file_says_comes_first(tmp_path: Path, more: str, once: tuple[str, ...], limits: list[int]) -> None:

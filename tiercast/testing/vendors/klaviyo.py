@@ -263,7 +263,11 @@ def _profile_refusal(attributes: Mapping[str, Any], at: str) -> Answer | None:
 
 def _update(profile: Profile, attributes: Mapping[str, Any], unset: Iterable[str]) -> None:
     profile.identifiers |= _identifiers(attributes)
-    profile.properties |= attributes.get("properties", {})
+    for name, value in attributes.get("properties", {}).items():
+        if value is None:
+            profile.properties.pop(name, None)
+        else:
+            profile.properties[name] = value
     others = {name: value for name, value in attributes.items() if name not in {*IDENTIFIERS, "properties"}}
     profile.attributes |= others
     for name in unset:

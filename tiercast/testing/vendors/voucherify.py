@@ -98,6 +98,7 @@ class FakeVoucherify(FakeVendor):
         yield Route("PUT", "/v1/customers/{}", self._update_customer)
         yield Route("POST", "/v1/customers", self._upsert_customer)
         yield Route("GET", "/v1/campaigns", self._campaigns)
+        yield Route("GET", "/v1/campaigns/{}", self._campaign)
 
     def options(self) -> dict[str, Any]:
         return {"base_url": self.url, "app_id": APP_ID, "app_token": APP_TOKEN}
@@ -328,6 +329,10 @@ class FakeVoucherify(FakeVendor):
 
     def _shown(self, id: str) -> dict[str, Any]:
         return {"object": "customer", **self.customers[id], "metadata": dict(self.customers[id]["metadata"])}
+
+    def _campaign(self, request: Request, name: str) -> Answer:
+        known = {*self.codes, *(campaign for campaign, _ in self.cards)}
+        return Answer(body={"name": name, "object": "campaign"}) if name in known else _missing("campaign", name)
 
     def _campaigns(self, request: Request) -> Answer:
         names = sorted({*self.codes, *(campaign for campaign, _ in self.cards)})
