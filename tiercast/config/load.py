@@ -50,7 +50,7 @@ class Common(Schema):
     kind = fields.String(
         required=True, metadata={"description": "a kind's name such as email; `tiercast kinds list` shows them"}
     )
-    order = fields.String(validate=validate.OneOf(["latest"]))
+    order = fields.String(validate=validate.OneOf(["latest", "none"]))
     # An empty list undoes what a kind has by default.
     once = fields.List(
         fields.String(validate=validate.OneOf(["customer", "campaign", "tier", "type"])), validate=_no_repeats
@@ -216,6 +216,8 @@ def _spec(
     own = [_limit(f"rate:{name}", common["rate"])] if "rate" in common else []
     shared = [limits[common["limit"]]] if "limit" in common else []
     fixed = {k: v for k, v in common.items() if k not in {"kind", "rate", "once"}}
+    if fixed.get("order") == "none":
+        del fixed["order"]
     spec = ActionSpec(
         name=name,
         kind=cls.kind,

@@ -73,7 +73,7 @@ class FakeBraze(FakeVendor):
         yield Route("POST", "/users/track", self._track)
 
     def options(self) -> dict[str, Any]:
-        return {"base_url": self.url, "token": KEY}
+        return {"base_url": self.url, "host": "rest.fra-02.braze.eu", "token": KEY}
 
     def effects(self) -> dict[str, Any]:
         return {

@@ -86,7 +86,7 @@ class FakeHubSpot(FakeVendor):
         self.conflicts: set[str] = set()
         self.errors_without_trace = False
         self.results_without_trace = False
-        self.scopes = {"crm.objects.contacts.write", "behavioral_events.event_definitions.read_write"}
+        self.scopes = {"crm.objects.contacts.write", "analytics.behavioral_events.send"}
         self.event_types: dict[str, set[str]] = {"pe4242_tier_joined": {"tier", "campaign", "points"}}
         self.twin_status = 409
         self.events: list[Event] = []
@@ -200,7 +200,7 @@ class FakeHubSpot(FakeVendor):
     def _send_event(self, request: Request, version: str) -> Answer:
         if version not in self.versions:
             return self.unknown_route(request)
-        if "behavioral_events.event_definitions.read_write" not in self.scopes:
+        if "analytics.behavioral_events.send" not in self.scopes:
             return _error(403, "MISSING_SCOPES", "This feature needs a subscription of the tier Enterprise")
         body = _object(request)
         if body is None or set(body) - _EVENT or not isinstance(body.get("eventName"), str):
