@@ -197,12 +197,11 @@ def _defaults(cls: type[Action], common: Mapping[str, Any]) -> dict[str, Any]:
 
 def _template_defaults(cls: type[Action]) -> dict[str, Any]:
     """Defaults of options that are templates: they are rendered like what a file holds."""
-    fields_of = cls.Options().fields
-    return {
-        field.data_key or name: field.load_default
-        for name, field in fields_of.items()
-        if isinstance(field.load_default, str) and is_template(field.load_default)
+    defaults = {
+        field.data_key or name: field.load_default() if callable(field.load_default) else field.load_default
+        for name, field in cls.Options().fields.items()
     }
+    return {key: value for key, value in defaults.items() if is_template(value)}
 
 
 def _spec(

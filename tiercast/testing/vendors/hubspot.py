@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ... import event as events
 from .server import Answer, FakeVendor, Request, Route, Window
 
 TOKEN = "pat-s3cr3t"  # noqa: S105 - of a server on this machine
@@ -100,6 +101,13 @@ class FakeHubSpot(FakeVendor):
 
     def options(self) -> dict[str, Any]:
         return {"base_url": self.url, "token": TOKEN}
+
+    def prepare(self, options: Mapping[str, Any], event: events.Event) -> None:
+        names = set(options.get("properties") or {})
+        self.properties = dict.fromkeys(names, "string") | self.properties
+        self.unique.add(str(options.get("id_property") or "email"))
+        if "event" in options:
+            self.event_types[str(options["event"])] = names
 
     def effects(self) -> dict[str, Any]:
         return {

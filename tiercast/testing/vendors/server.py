@@ -15,6 +15,8 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
+from ...event import Event
+
 #: How a call that changes something can go wrong: "before" it has its effect, or "after". `hang` gives no answer until
 #: the server stops, `hang up` closes the connection.
 Fault = Literal[
@@ -180,6 +182,14 @@ class FakeVendor:
     def options(self) -> dict[str, Any]:
         """The options by which an action reaches this server instead of the real vendor, secrets resolved."""
         raise NotImplementedError
+
+    def prepare(self, options: Mapping[str, Any], event: Event) -> None:
+        """Add what the real vendor has before it is called, for `tiercast actions test --against fake`.
+
+        Args:
+            options: of the job, rendered.
+            event: of the job.
+        """
 
     def effects(self) -> Any:
         """What the vendor holds by now: a test compares it with what should have happened."""

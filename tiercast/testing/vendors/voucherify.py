@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ...event import Event
 from .server import Answer, FakeVendor, Request, Route, Window, seconds_up, unix_after
 
 APP_ID, APP_TOKEN = "app-id-s3cr3t", "app-token-s3cr3t"
@@ -102,6 +103,14 @@ class FakeVoucherify(FakeVendor):
 
     def options(self) -> dict[str, Any]:
         return {"base_url": self.url, "app_id": APP_ID, "app_token": APP_TOKEN}
+
+    def prepare(self, options: Mapping[str, Any], event: Event) -> None:
+        customer, campaign = str(options.get("customer") or "cust_1"), str(options.get("campaign") or "")
+        self.customer(customer, source_id=customer)
+        if "points" in options:
+            self.card_of(customer, campaign)
+        elif campaign:
+            self.codes[campaign] = ["CODE-1"]
 
     def effects(self) -> Any:
         return {
