@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.histories import DIALECTS, address_of
 from tiercast import embedded
 from tiercast.embedded import EmbeddedServer
+from tiercast.history.address import HistoryAddress
+from tiercast.history.store import History
 from tiercast.ledger import Ledger
 from tiercast.ledger.store import connect
 
@@ -79,3 +82,17 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the sender's reference material is not present")
     return folder
+
+
+@pytest.fixture(params=DIALECTS)
+def history_at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistoryAddress]:
+    """The address of a history that nobody opened yet: SQLite, and PostgreSQL where there is one."""
+    with address_of(request.param, tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def history(history_at: HistoryAddress) -> Iterator[History]:
+    """An empty history."""
+    with History(history_at) as opened:
+        yield opened

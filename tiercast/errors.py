@@ -27,3 +27,15 @@ class LedgerFull(LedgerError):
 
 class LedgerUnsuited(LedgerError):
     """The ledger's settings or layout contradict what Tiercast promises, so it refuses to start."""
+
+
+class HistoryError(TiercastError):
+    """The history cannot be used as it is."""
+
+
+class HistoryUnavailable(HistoryError):
+    """The database of the history did not answer in time, refused the connection or has no room."""
+
+
+class HistoryRefused(HistoryError):
+    """The database is not the history that belongs here, or not as Tiercast needs it."""

@@ -15,10 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from .broker_address import broker_config
 from .errors import SettingsError
+from .history.address import EXAMPLE as _HISTORY_EXAMPLE
+from .history.address import AddressError as HistoryAddressError
+from .history.address import HistoryAddress
 from .redis_address import AddressError, RedisAddress, is_redis, with_ca
 
 #: The source that `TIERCAST_WEBHOOK_SECRETS` belongs to.
@@ -37,6 +40,7 @@ VARIABLES = frozenset(
         "TIERCAST_EMAIL_SERVER",
         "TIERCAST_EXTRA_HEADER",
         "TIERCAST_HASH_KEY",
+        "TIERCAST_HISTORY_URL",
         "TIERCAST_KEEP_DAYS",
         "TIERCAST_KEEP_DEAD_DAYS",
         "TIERCAST_LEASE",
@@ -60,6 +64,9 @@ VARIABLES = frozenset(
 
 #: The configuration file, unless TIERCAST_CONFIG names another.
 DEFAULT_CONFIG = "tiercast.toml"
+
+#: The data folder, unless TIERCAST_DATA names another.
+DEFAULT_DATA = ".tiercast"
 
 #: Bytes above which the receiver refuses a body, whoever signed it.
 HARD_MAX_BODY = 8 * 1024 * 1024
@@ -92,6 +99,7 @@ class Settings:
     config_named: bool
     redis_url: str
     broker_url: str
+    history: HistoryAddress
     prefix: str
     webhook_secrets: tuple[str, ...]
     hash_key: str | None
@@ -133,6 +141,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         config_named=_folder(env, "TIERCAST_CONFIG") is not None,
         redis_url=redis_url,
         broker_url=_broker(env) or redis_url,
+        history=_history(env),
         prefix=_matching(env, "TIERCAST_PREFIX", "tc", r"[A-Za-z0-9_.{}-]{1,64}", "letters, digits and . _ - { }"),
         webhook_secrets=_secrets(env),
         hash_key=_hash_key(env),
@@ -250,6 +259,15 @@ def _broker(env: Mapping[str, str]) -> str:
     except AddressError as error:
         raise SettingsError(f"TIERCAST_BROKER_URL {error}.") from None
     return value
+
+
+def _history(env: Mapping[str, str]) -> HistoryAddress:
+    """Where the history is. No message repeats the address: it may hold a password."""
+    folder = _text(env, "TIERCAST_DATA") or DEFAULT_DATA
+    try:
+        return HistoryAddress.read(_text(env, "TIERCAST_HISTORY_URL") or f"sqlite:///{quote(folder)}/history.db")
+    except HistoryAddressError as error:
+        raise SettingsError(f"TIERCAST_HISTORY_URL {error}. {_HISTORY_EXAMPLE}") from None
 
 
 def _check_ca(env: Mapping[str, str]) -> None:

@@ -27,6 +27,28 @@ def test_the_receiver_loads_neither_schemas_nor_kinds() -> None:
     assert "tiercast.config.load" not in loaded
 
 
+DATABASE = {"sqlalchemy", "alembic", "psycopg"}
+
+
+def test_the_receiver_loads_no_database() -> None:
+    loaded = modules_after("import receiver.wsgi, receiver.app, receiver.serve")
+    assert not loaded & DATABASE
+
+
+def test_what_is_filed_is_named_without_a_database() -> None:
+    loaded = modules_after("import tiercast.history.rows, tiercast.history.address")
+    assert not loaded & {*DATABASE, "redis"}
+
+
+def test_a_history_that_is_up_to_date_is_opened_without_migrations(tmp_path: Path) -> None:
+    opening = (
+        "from tiercast.history.address import HistoryAddress; from tiercast.history.store import History\n"
+        f"History(HistoryAddress.read('sqlite:///{tmp_path}/history.db')).close()"
+    )
+    assert "alembic" in modules_after(opening)
+    assert not modules_after(opening) & {"alembic", "psycopg", "redis"}
+
+
 def test_help_loads_little() -> None:
     loaded = modules_after("from tiercast.cli import main")
-    assert not loaded & {"celery", "redis", "jinja2", "aiohttp", "marshmallow"}
+    assert not loaded & {"celery", "redis", "jinja2", "aiohttp", "marshmallow", *DATABASE}

@@ -9,6 +9,7 @@ import pytest
 
 from tests.servers.certificate import make_certificate
 from tiercast.errors import SettingsError
+from tiercast.history.address import HistoryAddress
 from tiercast.settings import Settings, load_settings
 
 
@@ -33,6 +34,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert (settings.max_body, settings.max_owed, settings.memory_share) == (2**20, 5_000_000, 0.8)
     assert (settings.lease, settings.keep_days, settings.keep_dead_days) == (30.0, 7.0, 30.0)
     assert (settings.log_format, settings.log_level) == ("text", "info")
+    assert settings.history == HistoryAddress.read("sqlite:///.tiercast/history.db")
 
 
 def test_variables_that_are_set_but_empty_count_as_not_set() -> None:
@@ -112,6 +114,14 @@ REFUSED = [
     ("TIERCAST_MAX_OWED", "0", "expected deliveries between 1 and 1000000000"),
     ("TIERCAST_MAX_OWED", "9" * 5000, "expected a whole number (deliveries)"),
     ("TIERCAST_MEMORY_SHARE", "80", "expected a share of the ledger's maxmemory between 0.1 and 0.95"),
+    ("TIERCAST_HISTORY_URL", "history.db", "does not start with sqlite:/// or postgresql://"),
+    ("TIERCAST_HISTORY_URL", "mysql://db/tiercast", "names a database that Tiercast does not know"),
+    ("TIERCAST_HISTORY_URL", "sqlite://history.db", "has two slashes before the file's path"),
+    ("TIERCAST_HISTORY_URL", "sqlite:///:memory:", "names no file"),
+    ("TIERCAST_HISTORY_URL", "sqlite:////var/lib/", "names no file"),
+    ("TIERCAST_HISTORY_URL", "sqlite:///history.db?mode=ro", "has options behind the file's path"),
+    ("TIERCAST_HISTORY_URL", "postgresql://db.internal", "names no database behind its host"),
+    ("TIERCAST_HISTORY_URL", "postgresql://db.internal:port/tiercast", "has a port that is no number"),
     ("TIERCAST_LEASE", "soon", "expected a number (seconds)"),
     ("TIERCAST_LEASE", "nan", "expected a number (seconds)"),
     ("TIERCAST_LEASE", "1_0", "expected a number (seconds)"),
@@ -157,6 +167,8 @@ def test_mail_servers_that_can_be_used(text: str) -> None:
         {"TIERCAST_REDIS_URL": "redis://:hunter-two@ledger/x"},
         {"TIERCAST_BROKER_URL": "user:hunter-two@rabbit"},
         {"TIERCAST_HASH_KEY": "hunter-two"},
+        {"TIERCAST_HISTORY_URL": "postgresql://u:hunter-two@db"},
+        {"TIERCAST_HISTORY_URL": "mysql://u:hunter-two@db/tiercast"},
         {"TIERCAST_EMAIL_SERVER": "smtp://u:hunter-two@mail"},
         {"TIERCAST_EMAIL_SERVER": "u:hunter-two@mail"},
     ],
@@ -189,9 +201,30 @@ def test_the_repr_names_nothing_secret() -> None:
             "TIERCAST_REDIS_URL": "redis://:hunter-two@ledger/0",
             "TIERCAST_WEBHOOK_SECRETS": "hunter-two-hunter-two",
             "TIERCAST_HASH_KEY": "hunter-two-hunter-two",
+            "TIERCAST_HISTORY_URL": "postgresql://u:hunter-two@db/tiercast",
         }
     )
     assert "hunter" not in repr(settings)
+    assert "hunter" not in repr(settings.history)
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect", "place"),
+    [
+        ("sqlite:////var/lib/tea%20house/history.db", "sqlite", "/var/lib/tea house/history.db"),
+        ("sqlite:///history.db", "sqlite", "history.db"),
+        ("postgresql://u:pw@db.internal:6432/tiercast?sslmode=require", "postgresql", "db.internal:6432/tiercast"),
+        ("postgres://u:pw@db.internal/tiercast", "postgresql", "db.internal/tiercast"),
+        ("postgresql:///tiercast?host=/run/postgresql", "postgresql", "localhost/tiercast"),
+    ],
+)
+def test_addresses_of_the_history(text: str, dialect: str, place: str) -> None:
+    history = load_settings({"TIERCAST_HISTORY_URL": text}).history
+    assert (history.dialect, history.place) == (dialect, place)
+
+
+def test_the_history_lies_in_the_data_folder_unless_it_is_told_otherwise() -> None:
+    assert load_settings({"TIERCAST_DATA": "/srv/tea house"}).history.place == "/srv/tea house/history.db"
 
 
 def test_short_webhook_secrets_are_refused_with_the_remedy_and_not_shown() -> None:

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import TiercastError
-from ..settings import VARIABLES
+from ..settings import DEFAULT_DATA, VARIABLES
 
 #: The variable that names the data folder, and where it is otherwise.
 VARIABLE = "TIERCAST_DATA"
-FOLDER = ".tiercast"
+FOLDER = DEFAULT_DATA
 
 #: The file's name in the data folder.
 FILE = "env"
