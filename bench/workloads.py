@@ -36,6 +36,7 @@ id_property = "voucherify_id"
 id = "{{{{ event.customer.id }}}}"
 properties.event = "{{{{ event.id }}}}"
 properties.tier = "{{{{ event.tier.name }}}}"
+order = "none"
 """
 
 _RULE = '\n[[rules]]\non = "customer.loyalty.tier.joined"\ndo = ["act"]\n'

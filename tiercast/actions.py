@@ -230,6 +230,8 @@ class Action:
     calls: ClassVar[int] = 1
     #: The most jobs that one `perform_many` takes.
     max_batch: ClassVar[int] = 100
+    #: A vendor to try the kind with, as "package.module:Class" of a `tiercast.testing.vendors.FakeVendor`.
+    fake: ClassVar[str] = ""
     #: Whether the effect leaves this machine (`tiercast trigger` asks before it causes one); an instance may know
     #: better than its class.
     outside: bool = True

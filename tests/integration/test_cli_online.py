@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.servers.hubspot import FakeHubSpot
-from tests.servers.web import Answer
 from tiercast.cli import main
+from tiercast.testing.vendors import Answer
+from tiercast.testing.vendors.hubspot import FakeHubSpot
 
 CONFIGURATION = """
 [actions.crm]
@@ -56,7 +56,7 @@ def check(tmp_path: Path, hubspot: FakeHubSpot, *, token: str = "pat-s3cr3t") ->
 
 def test_a_good_credential_is_proved_without_an_effect(tmp_path: Path, hubspot: FakeHubSpot) -> None:
     found = check(tmp_path, hubspot)
-    assert found["actions.crm"] == ("ok", "the token belongs to account 4711")
+    assert found["actions.crm"] == ("ok", "the token belongs to account 4242")
     assert found["actions.hook"][0] == "ok"
     assert "no harmless call" in found["actions.hook"][1]
     assert "credential" not in found["actions.note"][1]

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.servers.hubspot import FakeHubSpot
 from tests.servers.mail import MailServer
 from tests.servers.web import WebServer
 from tiercast.actions import Action, Job, Secret
 from tiercast.testing import ActionContract
+from tiercast.testing.vendors.hubspot import FakeHubSpot
 from worker.actions.email import Email
 from worker.actions.hubspot import HubSpot
 from worker.actions.log import Log
@@ -44,7 +44,11 @@ class TestEmailIntoFolder(ActionContract):
 
 class TestHubSpot(ActionContract):
     action_class = HubSpot
-    options: Mapping[str, Any] = {"token": "pat-s3cr3t", "id": "ines@example.com", "properties": {"tier": "Gold"}}
+    options: Mapping[str, Any] = {
+        "token": "pat-s3cr3t",
+        "id": "ines@example.com",
+        "properties": {"loyalty_tier": "Gold"},
+    }
 
     @pytest.fixture(autouse=True)
     def _server(self) -> Iterator[None]:

@@ -9,11 +9,11 @@ from typing import Any
 import marshmallow
 import pytest
 
-from tests.servers.hubspot import FakeHubSpot
-from tests.servers.web import Answer, Request
 from tiercast.actions import Action, Halt, Job, Permanent, RateLimited, Result, RetryLater, Skip, Unknown
 from tiercast.runner import ActionRunner, close, perform, perform_many
 from tiercast.testing import make_action, make_job
+from tiercast.testing.vendors import Answer
+from tiercast.testing.vendors.hubspot import FakeHubSpot
 from worker.actions.hubspot import HubSpot
 
 Outcome = Result | Exception
@@ -22,6 +22,8 @@ Outcome = Result | Exception
 @pytest.fixture
 def hubspot() -> Iterator[FakeHubSpot]:
     with FakeHubSpot() as server:
+        server.properties |= dict.fromkeys(("tier", "since", "n", "points", "vip", "visits"), "string")
+        server.spoilers.add("poison@x.example")
         yield server
 
 
@@ -117,7 +119,7 @@ def test_a_contact_named_twice_gets_both_updates_in_order(hubspot: FakeHubSpot, 
 
 def test_one_contact_that_spoils_the_call_does_not_hurt_the_others(hubspot: FakeHubSpot, action: Action) -> None:
     jobs = [contact(action, f"c{number}@x.example") for number in range(24)]
-    jobs.insert(9, contact(action, "poison"))
+    jobs.insert(9, contact(action, "poison@x.example"))
     outcomes = together(action, jobs)
     assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Permanent)] == [9]
     assert len(hubspot.contacts) == 24
@@ -159,14 +161,7 @@ def test_what_holds_for_the_whole_call(
 
 def test_a_conflict_is_that_contacts_alone(hubspot: FakeHubSpot, action: Action) -> None:
     # Given a HubSpot that answers 409 for a whole batch in which one contact conflicts for good
-    upsert = hubspot.default
-
-    def conflicting(request: Request) -> Answer:
-        if any(entry["id"] == "c4@x.example" for entry in request.json["inputs"]):
-            return Answer(status=409, body={"category": "CONFLICT", "message": "these values belong to contact 101"})
-        return upsert(request)
-
-    hubspot.default = conflicting
+    hubspot.conflicts.add("c4@x.example")
     # When ten are performed together
     outcomes = together(action, [contact(action, f"c{number}@x.example") for number in range(10)])
     # Then the others are written by smaller calls, and that one is tried again later
@@ -243,7 +238,7 @@ def test_a_batch_ends_in_time(hubspot: FakeHubSpot) -> None:
     options = {"token": "pat-s3cr3t", "id": "x", "base_url": hubspot.url}
     action = make_action(HubSpot, options, timeout=1.0)
     answer = Answer(body={"results": [{"id": "1"}]}, drip=0.006)
-    hubspot.default = lambda request: answer
+    hubspot.script = lambda request: answer
     jobs = [contact(action, "ines@example.com") for _ in range(50)]
     # When they are performed together
     outcomes = together(action, jobs)
@@ -263,7 +258,7 @@ def test_mistakes_are_told_at_the_start() -> None:
 
 def test_it_proves_its_token_by_reading_the_account(hubspot: FakeHubSpot, action: Action) -> None:
     with ActionRunner(action) as runner:
-        assert runner.verify() == "the token belongs to account 4711"
+        assert runner.verify() == "the token belongs to account 4242"
     (request,) = hubspot.requests
     assert (request.method, request.path) == ("GET", "/account-info/2026-03/details")
 
@@ -310,7 +305,7 @@ def test_a_version_or_address_that_cannot_be_is_refused_at_the_start() -> None:
 def test_a_wrong_version_or_host_holds_the_lane_and_kills_no_job(
     hubspot: FakeHubSpot, action: Action, status: int
 ) -> None:
-    hubspot.default = lambda _: Answer(status=status)
+    hubspot.script = lambda _: Answer(status=status)
     outcomes = together(action, [contact(action, f"c{number}@x.example") for number in range(20)])
     assert all(isinstance(outcome, Halt) and outcome.cause == "setting" for outcome in outcomes)
     assert len(hubspot.requests) == 1

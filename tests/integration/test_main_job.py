@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.hubspot import FakeHubSpot
 from tests.servers.mail import MailServer
 from tests.servers.web import Answer, WebServer
 from tests.stack import JOINED, SECRET, Stack, wait_for
 from tiercast.samples import envelope, sample_data
 from tiercast.signature import sign
+from tiercast.testing.vendors.hubspot import FakeHubSpot
 
 CONFIG = """
 [sources.voucherify]

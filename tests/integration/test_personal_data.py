@@ -12,12 +12,12 @@ import httpx
 import pytest
 from marshmallow import fields
 
-from tests.servers.hubspot import FakeHubSpot
 from tests.servers.mail import MailServer
 from tests.servers.web import Answer, WebServer
 from tests.stack import JOINED, Stack, wait_for
 from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unknown
 from tiercast.samples import envelope, sample_data
+from tiercast.testing.vendors.hubspot import FakeHubSpot
 
 WHO: dict[str, Any] = {
     "email": "Seraphina.Quill@mailbox.example",

@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.servers.voucherify import APP_ID, APP_TOKEN, FakeVoucherify, Fault
 from tests.stack import Stack, wait_for
 from tiercast.actions import Action
 from tiercast.ledger.model import JobInfo
+from tiercast.testing.vendors import Fault
+from tiercast.testing.vendors.voucherify import APP_ID, APP_TOKEN, FakeVoucherify
 from worker.actions.voucherify_points import VoucherifyPoints
 
 #: For how many payments the process that makes them is killed; two at a time.
@@ -72,9 +73,9 @@ class World(Stack):
         self.vendor.card_of(customer)
         if fault:
             self.vendor.faults.append(fault)
-        before = len(self.vendor.calls)
+        before = len(self.vendor.balance_calls())
         delivery = self.send(customer_id=customer, source_id=customer, email=f"{customer}@example.com")
-        wait_for(lambda: len(self.vendor.calls) > before)
+        wait_for(lambda: len(self.vendor.balance_calls()) > before)
         return delivery
 
     def job(self, customer: str) -> JobInfo:
@@ -114,7 +115,7 @@ def test_each_customer_is_paid_once_however_often_the_worker_is_killed(world: Wo
     assert sorted(world.vendor.times_paid().values()) == [1] * KILLS
     assert set(world.vendor.points().values()) == {50}
     # and of those that were carried out, none was asked for again
-    assert len(world.vendor.calls) == KILLS + KILLS // 2
+    assert len(world.vendor.balance_calls()) == KILLS + KILLS // 2
     history = [attempt.outcome for attempt in world.job("cust_0").history]
     assert (history[0], history[-1]) == ("lost", "done")
 

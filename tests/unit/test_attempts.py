@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.kinds import Blind, Bulk, Paying, Scripted, Unnamed, marks
-from tiercast.actions import Action, Halt, Job, Permanent, RateLimited, RetryLater, Skip, Unavailable, Unknown
+from tiercast.actions import Action, Done, Halt, Job, Permanent, RateLimited, RetryLater, Skip, Unavailable, Unknown
 from tiercast.config.model import ActionSpec
 from tiercast.config.templates import Options
 from tiercast.ledger.keys import sent_key
@@ -377,3 +377,43 @@ def test_a_body_that_cannot_be_read_again_is_no_unknown_outcome(effects: Path, b
     assert (outcome.verdict, outcome.effect_possible) == ("later", None)
     assert reason in str(outcome.text)
     assert marks(effects, "begin") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "error"),
+    [
+        (
+            "HubSpot answered 400 (PROPERTY_DOESNT_EXIST): no",
+            "400 PROPERTY_DOESNT_EXIST",
+            " --error PROPERTY_DOESNT_EXIST",
+        ),
+        ("api.example.com answered 422: no", "422", " --error 'answered 422'"),
+        ("Acme INVALID_FIELD: no", "INVALID_FIELD", " --error INVALID_FIELD"),
+        ("it is refused", "400 X", ""),
+    ],
+)
+def test_the_vendors_code_says_what_a_death_has_in_common_with_others(
+    effects: Path, text: str, code: str, error: str
+) -> None:
+    class Refusing(Scripted):
+        def perform(self, job: Job) -> str | None:
+            raise Permanent(text, code=code)
+
+    outcome = one(Refusing, effects, held())
+    assert outcome.verdict == "dead"
+    assert outcome.alike is not None
+    assert (outcome.alike.code, outcome.alike.most) == (code, 20)
+    assert f"tiercast jobs retry --action act{error} | {text}" in outcome.alike.reason
+
+
+def test_a_death_without_a_code_has_nothing_in_common(effects: Path) -> None:
+    assert one(Scripted, effects, held("permanent")).alike is None
+
+
+def test_a_note_goes_on_record_with_the_result(effects: Path) -> None:
+    class Noting(Scripted):
+        def perform(self, job: Job) -> Any:
+            return Done("updated", "phone left out")
+
+    outcome = one(Noting, effects, held())
+    assert (outcome.verdict, outcome.text) == ("done", "updated; note: phone left out")

@@ -288,7 +288,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     (GOOD + "[limits.vendor]\nrate = '5 a second'\n", "limits.vendor.rate", "100/10s"),
     (GOOD + "[limits.vendor]\nrate = '1/s'\nrates = 3\n", "limits.vendor.rates", "Did you mean rate?"),
     # actions: what all take
-    (action("order = 'newest'"), "actions.mail.order", "expected latest; found newest"),
+    (action("order = 'newest'"), "actions.mail.order", "expected latest or none; found newest"),
     (action("once = ['custmer']"), "actions.mail.once[0]", "expected customer, campaign, tier or type; found custmer"),
     (action("once = ['customer', 'customer']"), "actions.mail.once", "names customer more than once"),
     (action("once = 'customer'"), "actions.mail.once", "list"),

@@ -28,7 +28,7 @@ from worker.supervision.heartbeat import LAST_SECONDS, STUCK_STATUS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(
-    [*(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    [*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
 )
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -327,9 +327,8 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    missing = [
-        page.name for page in (ROOT / "docs").glob("*.md") if page.name != "index.md" and f"({page.name})" not in index
-    ]
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
+    missing = [page for page in pages if page != "index.md" and f"({page})" not in index]
     assert not missing
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.servers.voucherify import APP_ID, APP_TOKEN, FakeVoucherify, Fault
-from tests.servers.web import Answer
 from tiercast.actions import Action, Halt, Job, Permanent, RetryLater, Skip, Unknown
 from tiercast.config import load_config
 from tiercast.runner import close, confirm, perform
 from tiercast.samples import sample_event
 from tiercast.settings import load_settings
 from tiercast.testing import ActionContract, make_action, make_job
+from tiercast.testing.vendors import Answer, Fault
+from tiercast.testing.vendors.voucherify import APP_ID, APP_TOKEN, FakeVoucherify
 from worker.actions.voucherify_points import VoucherifyPoints
 
 WHO = {"customer": "cust_1", "campaign": "camp_1"}
@@ -99,7 +99,8 @@ def test_what_a_balance_call_can_come_to(
         perform(action, job_of(action))
     assert vendor.points()[card] == paid
     if isinstance(raised.value, RetryLater):
-        assert (raised.value.after, raised.value.everyone) == (1.0, True)
+        assert raised.value.everyone
+        assert 1.0 <= (raised.value.after or 0.0) <= 2.0
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_a_worker_that_was_frozen_before_the_payment_does_not_pay(vendor: FakeVo
         time.sleep(0.15)
         return Answer(body={"vouchers": [{"code": card}]})
 
-    vendor.default = slow
+    vendor.script = slow
     made = job_of(action)
     late = Job(key=made.key, event=made.event, attempt=1, options=made.options, timeout=0.1)
     with pytest.raises(RetryLater):
@@ -197,13 +198,13 @@ def test_what_cannot_be_read_to_its_end_proves_nothing(vendor: FakeVoucherify, a
             return Answer(body={"vouchers": [{"code": card}]})
         return Answer(body={"data": [{"id": f"vtx_{next(numbers)}"}], "has_more": True})
 
-    vendor.default = endless
+    vendor.script = endless
     made = job_of(action)
     short = Job(key=made.key, event=made.event, attempt=1, options=made.options, timeout=0.3, since=1e6)
     with pytest.raises(RetryLater):
         confirm(action, short)
     # and such that do not say after which to go on
-    vendor.default = lambda request: Answer(body={"vouchers": [{"code": card}], "data": [{}], "has_more": True})
+    vendor.script = lambda request: Answer(body={"vouchers": [{"code": card}], "data": [{}], "has_more": True})
     with pytest.raises(RetryLater):
         confirm(action, job_of(action, since=1e6))
 
@@ -233,7 +234,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_its_defaults_guard_the_loop_and_fit_the_smallest_plan(tmp_path: Path) -> None:
     spec = config_of(tmp_path, "points = 50")
     assert spec.once == ("customer", "tier")
-    assert [(limit.calls, limit.seconds) for limit in spec.limits] == [(100, 3600.0)]
+    assert [(limit.calls, limit.seconds) for limit in spec.limits] == [(25, 60.0)]
     event = sample_event(customer_id="cust_7")
     rendered = spec.render(event)
     assert (rendered.customer, rendered.campaign, rendered.points) == ("cust_7", "camp_teahouse", 50)
@@ -247,7 +248,7 @@ def test_its_defaults_guard_the_loop_and_fit_the_smallest_plan(tmp_path: Path) -
         ('once = ["customer"]\nrate = "10/s"', ("customer",), [10]),
         ('limit = "shared"', ("customer", "tier"), [2000]),
         ('limit = "shared"\nrate = "5/s"', ("customer", "tier"), [2000, 5]),
-        ("once = []", (), [100]),
+        ("once = []", (), [25]),
     ],
 )
 def test_what_the_file_says_comes_first(tmp_path: Path, more: str, once: tuple[str, ...], limits: list[int]) -> None:

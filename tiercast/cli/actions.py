@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from .group import Failure
 
 if TYPE_CHECKING:
     from ..config.model import ActionSpec, Config
+    from ..testing.vendors import FakeVendor
 
 #: The most characters that are shown of an option.
 _SHOWN = 60
@@ -49,25 +51,40 @@ def actions() -> None:
 @click.argument("name")
 @click.option("--event", "file", type=click.File("rb"), help="An event to use: an envelope or its data, as JSON.")
 @click.option("--type", metavar="TYPE", help="The event's type, where the file does not say.")
+@click.option("--against", type=click.Choice(["fake"]), help="Call a vendor that runs on this machine, for this test.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @pass_context
-def test(context: Context, name: str, file: IO[bytes] | None, type: str | None, yes: bool, as_json: bool) -> None:
+def test(
+    context: Context,
+    name: str,
+    file: IO[bytes] | None,
+    type: str | None,
+    against: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Perform one action once, right here, with a sample event.
 
     It goes past the ledger: nothing is recorded, and nothing is tried again.
     The job's key is test:EVENT:ACTION. An action whose effect leaves this
     machine is performed only when you agree.
 
+    --against fake calls no vendor but a program that behaves as the vendor does.
+    It shows what was sent and what the vendor would have by then. It accepts
+    whatever the configuration names: campaigns, customers and properties that
+    the real vendor may lack.
+
     \b
     Examples:
       tiercast actions test welcome-email
+      tiercast actions test crm-tier --against fake
       tiercast actions test crm-tier --event body.json --yes
     """
     config = context.config
     spec = _find(config, name)
     event = _read_event(config, spec, file, type)
-    result = _try(spec, event, yes=yes)
+    result = _try_fake(spec, event) if against else _try(spec, event, yes=yes)
     if as_json:
         output.as_json({"key": _key(spec, event)} | result._asdict())
     else:
@@ -136,6 +153,41 @@ def _try(spec: ActionSpec, event: Event, *, yes: bool) -> Result:
         return Result("dead", str(dead), 0.0)
     finally:
         runner.close()
+
+
+def _try_fake(spec: ActionSpec, event: Event) -> Result:
+    """Perform it against the kind's fake vendor, and show what that was sent and has."""
+    if not spec.cls.fake:
+        raise Failure(f"The kind {spec.kind} has no fake vendor. Leave --against out to call the real one.")
+    module, _, name = spec.cls.fake.partition(":")
+    # aiohttp's server is loaded for this only.
+    fake: type[FakeVendor] = getattr(importlib.import_module(module), name)
+    with fake(limits={}) as vendor:
+        options = spec.options.raw | vendor.options()
+        runner = ActionRunner(spec.cls(spec.name, options, timeout=spec.timeout))
+        try:
+            rendered = Values(spec.render(event, _key(spec, event)) | vendor.options())
+            vendor.prepare(rendered, event)
+            _say(spec, event, rendered)
+            job = Job(key=_key(spec, event), event=event, attempt=1, options=rendered, timeout=spec.timeout)
+            result = _perform(runner, job)
+        except Skip as skip:
+            return Result("skipped", str(skip), 0.0)
+        except Permanent as dead:
+            return Result("dead", str(dead), 0.0)
+        finally:
+            runner.close()
+        _say_calls(vendor)
+        return result
+
+
+def _say_calls(vendor: FakeVendor) -> None:
+    """Say what the vendor was sent, and what it has by now."""
+    for request in vendor.requests:
+        output.note(f"  sent: {request.method} {output.plain(request.path)}")
+        if request.body:
+            output.note(f"        {output.plain(request.body.decode('utf-8', 'replace'))}")
+    output.note(f"  {vendor.name} has: {output.plain(json.dumps(vendor.effects(), ensure_ascii=False))}")
 
 
 def _key(spec: ActionSpec, event: Event) -> str:

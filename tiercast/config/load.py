@@ -50,7 +50,7 @@ class Common(Schema):
     kind = fields.String(
         required=True, metadata={"description": "a kind's name such as email; `tiercast kinds list` shows them"}
     )
-    order = fields.String(validate=validate.OneOf(["latest"]))
+    order = fields.String(validate=validate.OneOf(["latest", "none"]))
     # An empty list undoes what a kind has by default.
     once = fields.List(
         fields.String(validate=validate.OneOf(["customer", "campaign", "tier", "type"])), validate=_no_repeats
@@ -197,12 +197,11 @@ def _defaults(cls: type[Action], common: Mapping[str, Any]) -> dict[str, Any]:
 
 def _template_defaults(cls: type[Action]) -> dict[str, Any]:
     """Defaults of options that are templates: they are rendered like what a file holds."""
-    fields_of = cls.Options().fields
-    return {
-        field.data_key or name: field.load_default
-        for name, field in fields_of.items()
-        if isinstance(field.load_default, str) and is_template(field.load_default)
+    defaults = {
+        field.data_key or name: field.load_default() if callable(field.load_default) else field.load_default
+        for name, field in cls.Options().fields.items()
     }
+    return {key: value for key, value in defaults.items() if is_template(value)}
 
 
 def _spec(
@@ -216,6 +215,8 @@ def _spec(
     own = [_limit(f"rate:{name}", common["rate"])] if "rate" in common else []
     shared = [limits[common["limit"]]] if "limit" in common else []
     fixed = {k: v for k, v in common.items() if k not in {"kind", "rate", "once"}}
+    if fixed.get("order") == "none":
+        del fixed["order"]
     spec = ActionSpec(
         name=name,
         kind=cls.kind,

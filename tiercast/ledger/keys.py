@@ -25,6 +25,9 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     extra_bell (when a bell was last rung that brings further processes)
                                     of an outage: outage (up to three jobs, one a line, that met one with no answer
                                     between), outage_reason, probe (number of the next probe, while it lasts)
+                                    of a credential or setting in doubt: doubt (JSON: ms, cause, reason, code, at),
+                                    until a job is done; alike (JSON: how many jobs died of which code of the
+                                    vendor's since one was done)
     due:<lane>              zset    member -> when it was first due (a retry: when it is due again)
     held:<lane>             zset    member -> when its lease ends
     lease:<lane>            hash    member -> "<token> <due>" while it is held

@@ -164,6 +164,17 @@ class Hold:
     limit: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """What a dead job has in common with others: when `most` of a lane have died of one code, with no job done between,
+    the lane is held with that reason, and further ones are released.
+    """
+
+    code: str
+    reason: str
+    most: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """What becomes of a held job.
@@ -176,6 +187,7 @@ class Outcome:
         signal: `outage` where the vendor could not be reached, `rate` where it refused too many calls and named no
             time.
         hold: what the vendor's answer means for the whole lane or limit.
+        alike: of a dead job, the vendor's code that it died of.
     """
 
     job: str
@@ -188,6 +200,7 @@ class Outcome:
     answered: bool = False
     signal: Literal["outage", "rate"] | None = None
     hold: Hold | None = None
+    alike: Alike | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,8 @@ def outcome(of: Outcome) -> dict[str, Any]:
         request["y"] = 1
     if of.signal:
         request["x"] = of.signal
+    if of.alike:
+        request["c"] = [of.alike.code, of.alike.reason, of.alike.most]
     if of.hold:
         request["h"] = [_ms(of.hold.seconds), of.hold.cause, of.hold.reason]
         if of.hold.limit:

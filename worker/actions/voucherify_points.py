@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 
 from marshmallow import fields, validate
 
-from tiercast.actions import Action, Job, Permanent, Secret, Skip
-from tiercast.outbound import Client, Deadline
+from tiercast.actions import Action, Job, Permanent, Skip
+from tiercast.outbound import Deadline
 
+from .voucherify.api import RATE, Api, Credential, customer_field
 from .voucherify.loyalty import Loyalty
 
 #: A whole number as text, with or without a point and zeros behind it.
@@ -48,26 +49,23 @@ class VoucherifyPoints(Action):
     With `once = []` every event pays: only for rules that points cannot set off.
 
     The customer's one card in the campaign gets the points. No card, or two where one is expected: nothing is paid,
-    and the job is dead with that reason. `rate` is that of the smallest plan, 100 calls an hour, and a payment takes
-    two calls; name your plan's, such as rate = "2000/min".
+    and the job is dead with that reason. `rate` is a quarter of the smallest paid plan, 25 calls a minute, of which a
+    payment takes two; name a share of your plan's, such as rate = "500/min".
     """
 
     kind = "voucherify-points"
+    fake = "tiercast.testing.vendors.voucherify:FakeVoucherify"
     repeatable = False
-    defaults: ClassVar[Mapping[str, Any]] = {"once": ["customer", "tier"], "rate": "100/h"}
+    defaults: ClassVar[Mapping[str, Any]] = {"once": ["customer", "tier"], "rate": RATE}
     calls = 2
 
-    class Options(Action.Options):
-        app_id = Secret(required=True, metadata={"description": "X-App-Id of an API key of the project"})
-        app_token = Secret(required=True, metadata={"description": "X-App-Token of that key"})
+    class Options(Credential):
         points = _Points(
             required=True,
             validate=validate.Range(min=1, max=1_000_000_000),
             metadata={"description": "how many, above 0; may be a template"},
         )
-        customer = fields.String(
-            load_default="{{ event.customer.id }}", metadata={"description": "id or source id of the customer"}
-        )
+        customer = customer_field()
         campaign = fields.String(
             load_default="{{ event.campaign.id }}", metadata={"description": "id or name of the loyalty campaign"}
         )
@@ -83,17 +81,10 @@ class VoucherifyPoints(Action):
             validate=validate.Range(0, 86400),
             metadata={"description": "how long a payment may take to show in the card's transactions"},
         )
-        base_url = fields.Url(
-            load_default="https://api.voucherify.io",
-            require_tld=False,
-            schemes={"http", "https"},
-            metadata={"description": "https://us1.api.voucherify.io, https://as1.api.voucherify.io or a host of yours"},
-        )
 
     def __init__(self, name: str, options: Mapping[str, Any], *, timeout: float = 10.0) -> None:
         super().__init__(name, options, timeout=timeout)
-        self._headers = {"x-app-id": self.options.app_id, "x-app-token": self.options.app_token}
-        self._client = Client(timeout=timeout)
+        self._api = Api(self.options, timeout=timeout)
 
     async def perform(self, job: Job) -> str | None:
         loyalty = self._loyalty(job)
@@ -114,17 +105,14 @@ class VoucherifyPoints(Action):
         settled = job.since is not None and job.since >= job.options.settle_seconds + job.timeout
         return False if settled else None
 
+    async def verify(self) -> str | None:
+        return await self._api.verify(self.timeout)
+
     async def close(self) -> None:
-        await self._client.close()
+        await self._api.close()
 
     def _loyalty(self, job: Job) -> Loyalty:
-        return Loyalty(
-            self._client,
-            self.options.base_url,
-            self._headers,
-            deadline=Deadline(job.timeout),
-            event=job.event,
-        )
+        return Loyalty(self._api, deadline=Deadline(job.timeout), event=job.event)
 
 
 def _whose(job: Job) -> tuple[str, str]:

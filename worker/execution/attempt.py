@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import shlex
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from tiercast.actions import Action, Done, Halt, Job, Permanent, RetryLater, Ski
 from tiercast.config.model import ActionSpec
 from tiercast.faults import fault_text
 from tiercast.ledger.keys import sent_key
-from tiercast.ledger.model import HeldJob, Hold, Outcome
+from tiercast.ledger.model import Alike, HeldJob, Hold, Outcome
 
 from .events import EventCache
 from .retry import RetryPolicy, usable_seconds
@@ -24,6 +25,12 @@ log = structlog.get_logger()
 
 #: The most characters of an error or a result that go on record.
 MAX_TEXT_CHARACTERS = 500
+
+#: So many jobs of an action may die of one code of the vendor's with none done between; then its lane is held.
+ALIKE_JOBS = 20
+
+#: The most characters of a vendor's code.
+MAX_CODE_CHARACTERS = 200
 
 #: Seconds beyond an attempt's time-out after which an async call is cancelled: a kind's own deadline, which knows more
 #: of what happened, comes first.
@@ -118,7 +125,7 @@ class Attempt:
             case Skip():
                 return self._outcome("skipped", _text(answer), answered=self._called)
             case Permanent():
-                return self._outcome("dead", _text(answer), answered=self._called)
+                return self._dead(answer)
             case Halt() | RetryLater(everyone=True):
                 return self._held_back(answer)
             case BaseException():
@@ -126,6 +133,21 @@ class Attempt:
             case _:
                 log.warning("job.odd_answer", job=self.held.key, type=type(answer).__name__, expected="text or None")
                 return self._outcome("done", None, effect_possible=False)
+
+    def _dead(self, answer: Permanent) -> Outcome:
+        outcome = self._outcome("dead", _text(answer), answered=self._called)
+        if answer.code and answer.code.strip():
+            outcome.alike = Alike(answer.code[:MAX_CODE_CHARACTERS], self._reason_of_all(answer), ALIKE_JOBS)
+        return outcome
+
+    def _reason_of_all(self, answer: Permanent) -> str:
+        """What is said of the lane when many jobs have died in the same way, with the command that tries them again."""
+        text = _text(answer)
+        parts = (answer.code or "").split()
+        words = [*parts[1:], f"answered {parts[0]}"] if parts[0].isdigit() else parts
+        word = next((word for word in words if word in text), None)
+        command = f"tiercast jobs retry --action {self._spec.name}{f' --error {shlex.quote(word)}' if word else ''}"
+        return _storable(f"{ALIKE_JOBS} jobs failed alike, none was done between. Mend it, then: {command} | {text}")
 
     def _held_back(self, answer: Halt | RetryLater, text: str | None = None) -> Outcome:
         """The cause holds for every job: release this one, and hold the lane or limit, or learn a rate."""

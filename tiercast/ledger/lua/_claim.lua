@@ -119,11 +119,20 @@ local function hold_for_probe(lane, probe)
   hold(lane, T + math.min(60000, 1000 * 2 ^ math.min(probe, 6)), 'outage', reason)
 end
 
+-- Hold a lane while a job probes whether what was in doubt is mended: the credential, a setting.
+-- `doubt` is {ms, cause, reason, code or absent (the vendor's, where 20 jobs died of it), at (ms, since when)}; `alike` says
+-- how many have died of which code since the last success.
+local function hold_in_doubt(lane, text)
+  local doubt = cjson.decode(text)
+  hold(lane, T + doubt.ms, doubt.cause, doubt.reason)
+end
+
 -- How many may be claimed now: what is asked for, within the lane's cap; none while it is held, one while it probes
--- whether an outage is over. And the lane's spare concurrency, and the number of the probe.
+-- whether an outage is over or what was in doubt is mended. And the lane's spare concurrency, the number of the probe, and
+-- the doubt.
 local function allowance(lane, claim)
   local lane_key = P .. 'lane:' .. lane
-  local f = call('HMGET', lane_key, 'hold_until', 'paused', 'cap', 'probe')
+  local f = call('HMGET', lane_key, 'hold_until', 'paused', 'cap', 'probe', 'doubt')
   if claim.cap and f[3] ~= tostring(claim.cap) then call('HSET', lane_key, 'cap', claim.cap) end
   if f[3] and not claim.cap then call('HDEL', lane_key, 'cap') end
   if f[2] then return 0, 0 end
@@ -132,9 +141,9 @@ local function allowance(lane, claim)
     end_hold(lane)
   end
   local n, capacity = claim.n, claim.cap and claim.cap - call('ZCARD', P .. 'held:' .. lane) or claim.n
-  if f[4] then n = math.min(n, 1) end
+  if f[4] or f[5] then n = math.min(n, 1) end
   if claim.isolated then n = math.min(n, TOGETHER) end
-  return math.max(0, math.min(n, capacity)), capacity, tonumber(f[4])
+  return math.max(0, math.min(n, capacity)), capacity, tonumber(f[4]), f[5]
 end
 
 -- The due members that a claim may take. Members whose lease has expired once are claimed like others, but few of them
@@ -181,7 +190,7 @@ local function claim_due(lane, claim)
     local members, delays = same_again(lane, claim.token, text)
     return members, delays, false, 0
   end
-  local n, capacity, probe = allowance(lane, claim)
+  local n, capacity, probe, doubt = allowance(lane, claim)
   local picked, more, isolated = pick(lane, n, claim)
   if claim.cap and not claim.isolated then leave_places(picked, capacity, isolated, claim.cap) end
   local limits, learnt
@@ -215,6 +224,7 @@ local function claim_due(lane, claim)
     local claimed = cjson.encode({ members = members, starts = starts })
     call('SET', P .. 'claim:' .. claim.token, claimed, 'PX', int(claim.lease * 2))
     if probe then hold_for_probe(lane, probe) end
+    if doubt then hold_in_doubt(lane, doubt) end
   end
   return members, delays, more and n > 0, isolated
 end

@@ -75,6 +75,14 @@ local function acquire_again(job, order, once)
   return { 'ok', 'owed' }
 end
 
+-- Where the lane is held for its credential or a setting, an operator who has jobs tried again has mended it: let a job
+-- probe now.
+local function probe_now(lane)
+  if call('HEXISTS', P .. 'lane:' .. lane, 'doubt') == 0 then return end
+  end_hold(lane)
+  woken[lane] = true
+end
+
 local function try_again(job)
   local order, once = groups_of(job)
   if order and once and call('GET', P .. 's:' .. once) == job then return acquire_again(job, order, once) end
@@ -106,6 +114,7 @@ function verbs.retry(m, state)
   -- It has no groups to find its place in: performed, it would be held to no order and no once.
   local f = call('HMGET', P .. 'j:' .. m.job, 'ps', 'r')
   if f[1] then return { 'no', 'this event can never lead to it: ' .. (f[2] or '') } end
+  probe_now(lane_of(m.job))
   if state == 'dead' or state == 'skipped' or state == 'superseded' then return try_again(m.job) end
   if state == 'owed' and not held(m.job) then
     owe(lane_of(m.job), m.job)

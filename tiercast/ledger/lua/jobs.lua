@@ -6,6 +6,8 @@
 --   {k job, t token, o done|later|skipped|dead|uncertain|released, r text, w ms until due again,
 --    m 1 effect possible | 0 known not to be, du duration ms of the attempt,
 --    y 1 the vendor answered (a job that is done says so anyway),
+--    c {code, reason, most}: of a dead job, the vendor's code; when so many have died of it with no success between, the
+--      lane is held with that reason, and what fails in the same way is released,
 --    x outage (the vendor cannot be reached) | rate (it refused too many calls and named no time),
 --    h {ms, cause, reason, limit or absent}: hold the limit, or else the lane}.
 -- Returns {[settled job, ...], bells, [[job, expired leases, delay, [attempts, attempts before retry, 1 where an effect
@@ -17,6 +19,8 @@
 --CLAIM
 
 local OUTAGE_JOBS = 3          -- different jobs that must meet an outage, with no success between, to hold the lane
+local CODES = 8                -- vendor codes that jobs of a lane have died of, of which the number is kept
+local ALIKE_HOLD = 300000      -- ms until a job probes whether what others have died of was mended
 local RATE_CHANGE = 1000       -- ms between two reductions of a learnt rate
 local RATE_TTL = 3600000       -- ms that a learnt rate outlives the last refusal
 -- What a refusal leaves of a learnt rate at least, by whether it was known before what the vendor refuses.
@@ -30,12 +34,15 @@ KEEP, KEEP_DEAD = request.keep, request.keep_dead
 local health = nil
 
 -- What is on record of the lane's vendor: probe (number of the next probe during an outage), seen (up to three jobs
--- that have met one), total (ms that the lane has been on hold, the present hold included), read once.
+-- that have met one), total (ms that the lane has been on hold, the present hold included), doubt and alike (_claim.lua),
+-- read once.
 local function vendor_health()
   if not health then
-    local f = call('HMGET', lane_key, 'probe', 'outage', 'hold_total', 'hold_until', 'hold_from', 'paused')
+    local f = call('HMGET', lane_key, 'probe', 'outage', 'hold_total', 'hold_until', 'hold_from', 'paused', 'doubt',
+      'alike')
     local total = tonumber(f[3] or 0) + held_for(f[4], f[5], f[6])
     health = { probe = tonumber(f[1]), seen = {}, count = 0, total = total }
+    health.doubt, health.alike = f[7] and cjson.decode(f[7]), f[8] and cjson.decode(f[8])
     for job in string.gmatch(f[2] or '', '[^\n]+') do
       health.seen[job], health.count = true, health.count + 1
     end
@@ -43,18 +50,71 @@ local function vendor_health()
   return health
 end
 
+-- A probe has succeeded: end a hold of that cause, and have the lane worked on.
+local function go_on_after(cause)
+  if call('HGET', lane_key, 'cause') == cause then end_hold(lane) end
+  woken[lane] = true
+  -- The drain that claimed the probe was left with nothing more to claim: it may not come back.
+  call('HDEL', lane_key, 'drained')
+end
+
 -- The vendor answered: an outage is over.
 local function note_answer()
   local known = vendor_health()
   if not known.probe and known.count == 0 then return end
-  if known.probe then
-    if call('HGET', lane_key, 'cause') == 'outage' then end_hold(lane) end
-    woken[lane] = true
-    -- The drain that claimed the probe was left with nothing more to claim: it may not come back.
-    call('HDEL', lane_key, 'drained')
-  end
+  if known.probe then go_on_after('outage') end
   call('HDEL', lane_key, 'probe', 'outage', 'outage_reason')
   health = nil
+end
+
+local function end_doubt(known)
+  if not known.doubt then return end
+  go_on_after(known.doubt.cause)
+  call('HDEL', lane_key, 'doubt')
+  health = nil
+end
+
+-- A job was done that began at that time: credential and settings are right, and what jobs have died of is their own.
+-- One that began before the doubt says nothing of it.
+local function note_success(began)
+  local known = vendor_health()
+  if known.doubt and began < known.doubt.at then return end
+  end_doubt(known)
+  if known.alike then
+    call('HDEL', lane_key, 'alike')
+    health = nil
+  end
+end
+
+-- Hold the lane until an operator or a probe shows that credential and settings are right.
+local function doubt(ms, cause, reason, code)
+  call('HSET', lane_key, 'doubt', cjson.encode({ ms = ms, cause = cause, reason = reason, code = code, at = T }))
+  hold(lane, T + ms, cause, reason)
+  health = nil
+end
+
+local function size_of(counts)
+  local size = 0
+  for _ in pairs(counts) do size = size + 1 end
+  return size
+end
+
+-- A job is about to die of a code of the vendor's. Returns whether so many have died of it, with no success between,
+-- that the cause is a setting: then it is released, and the lane held. The last that may die holds the lane already.
+local function dies_like_others(began, code, reason, most)
+  local known = vendor_health()
+  if known.doubt and known.doubt.code == code then return true end
+  if not known.doubt or began >= known.doubt.at then end_doubt(known) end  -- the vendor has judged this job
+  local counts = known.alike or {}
+  if not counts[code] and size_of(counts) >= CODES then counts = {} end
+  local died = counts[code] or 0
+  if died < most then
+    counts[code] = died + 1
+    call('HSET', lane_key, 'alike', cjson.encode(counts))
+    health = nil
+  end
+  if died + 1 >= most then doubt(ALIKE_HOLD, 'setting', reason, code) end
+  return died >= most
 end
 
 -- A job met an outage. Returns whether the lane is held for it: then it costs the job nothing.
@@ -122,6 +182,7 @@ end
 
 local function hold_as_asked(wanted)
   local ms, cause, reason, limit = wanted[1], wanted[2], wanted[3], wanted[4]
+  if cause == 'credential' or cause == 'setting' then return doubt(ms, cause, reason) end
   if not limit then return hold(lane, T + ms, cause, reason) end
   local key, at = P .. 'limit:' .. limit, T_US + ms * 1000
   if at <= tonumber(call('GET', key) or 0) then return end
@@ -155,12 +216,18 @@ local function release(o, due)
   if #fields > 0 then call('HSET', P .. 'j:' .. o.k, unpack(fields)) end
 end
 
+local succeeded = nil  -- when the latest began of the jobs that this exchange says are done
+
 local function settle(o)
   local due = close_lease(o.k, o.t)
   if not due then return false end
   if o.h then hold_as_asked(o.h) end
   if o.x == 'rate' then note_refusal() end
   local held = o.x == 'outage' and note_outage(o.k, o.r)
+  if o.o == 'dead' and o.c and not succeeded and dies_like_others(T - (o.du or 0), unpack(o.c)) then
+    release(o, T)  -- behind the others: the next probe is another job
+    return true
+  end
   if o.o == 'released' or (held and (o.o == 'later' or o.o == 'dead')) then
     release(o, due)
     return true
@@ -227,11 +294,13 @@ for i, outcome in ipairs(request.settle or {}) do leaving_jobs[i] = outcome.k en
 look_up_leases(lane, leaving_jobs)
 for _, outcome in ipairs(request.settle or {}) do
   if outcome.o == 'done' or outcome.y then answered = answered + 1 end
+  if outcome.o == 'done' then succeeded = math.max(succeeded or 0, T - (outcome.du or 0)) end
 end
 if answered > 0 then
   note_answer()
   count_answers(answered)
 end
+if succeeded then note_success(succeeded) end
 for _, outcome in ipairs(request.settle or {}) do
   if settle(outcome) then settled[#settled + 1] = outcome.k end
 end

@@ -31,10 +31,10 @@ from typing import Any, ClassVar
 import marshmallow
 import pytest
 
-from .actions import Action, Done, Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
-from .event import TIER_EVENTS, Event, customer_object
-from .runner import ActionRunner, Answer
-from .samples import envelope, sample_data, sample_event
+from ..actions import Action, Done, Halt, Job, Permanent, RetryLater, Secret, Skip, Unknown, Values
+from ..event import TIER_EVENTS, Event, customer_object
+from ..runner import ActionRunner, Answer
+from ..samples import envelope, sample_data, sample_event
 
 __all__ = ["ActionContract", "envelope", "make_action", "make_job", "sample_data", "sample_event"]
 
