@@ -9,10 +9,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from ..ids import received_ms
 from . import tables
 from .address import HistoryAddress
 from .engine import translated
-from .filtering import received_ms
 
 _DAY_MS = 86_400_000
 
