@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=9, help="how often those are copied")
     parser.add_argument("--url", default="sqlite:////tmp/tiercast-bench-history/history.db", help="where")
     parser.add_argument("--build-seconds", type=float, default=float("inf"), help="end making it after so long")
+    parser.add_argument("--build-only", action="store_true", help="make it and measure nothing but that")
     parser.add_argument("--rounds", type=int, default=3, help="of each page")
     args = parser.parse_args()
     address = HistoryAddress.read(args.url)
@@ -48,6 +49,8 @@ def main() -> None:
         status = history.status()
         print(f"{address.dialect}: {status.deliveries:,} deliveries, {status.jobs:,} jobs, {status.classes:,} classes")
         print(f"{status.bytes / 1e9:.2f} GB, {status.bytes_each} bytes a delivery")
+        if args.build_only:
+            return
         measure_pages(history, args.rounds)
         measure_errors(history, args.rounds)
         measure_trim(history)
