@@ -156,13 +156,26 @@ def test_nothing_of_a_forgotten_customer_is_filed_any_more(history: History, mon
     assert history.reading.count_deliveries(HistoryFilter()) == Count(1)
 
 
+def test_an_email_that_somebody_else_has_by_now_keeps_nothing_from_being_filed(history: History) -> None:
+    shared = ("bob-id-digest", NAMES[1])
+    history.file([a_delivery(1, customer=shared)])
+    now_us = round(time.time() * 1_000_000)
+    history.removing.forget(NAMES)
+    late = a_delivery(2, customer=shared, created_us=now_us - 60_000_000)
+    new = a_delivery(3, customer=shared, created_us=now_us + 60_000_000)
+    assert history.file([late, new]).forgotten == {late.id}
+    # Bob's own delivery of before is left; its body was named by the caller if it mentions them.
+    assert history.reading.delivery(delivery_id(1))
+    assert history.reading.delivery(new.id)
+
+
 def test_who_was_forgotten_since_a_backup_is_forgotten_again(history: History) -> None:
     history.file([ada(1), a_delivery(2)])
-    erased = history.removing.forget_again({*NAMES, "another"})
+    erased = history.removing.forget_again(dict.fromkeys((*NAMES, "another"), BEGIN_MS))
     assert erased
     assert erased.deliveries == 1
     assert history.removing.forgotten() == {*NAMES, "another"}
-    assert history.removing.forget_again({*NAMES}) is None
+    assert history.removing.forget_again(dict.fromkeys(NAMES, BEGIN_MS)) is None
 
 
 def test_filing_and_forgetting_at_once_leave_nothing(history_at: HistoryAddress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -106,15 +106,18 @@ class Removing:
         """Remove what is theirs. From its first step on nothing of theirs is filed any more. Repeat it at any time.
 
         Args:
-            digests: of the customer's names. Every delivery goes that names one of them.
+            digests: of the customer's names. Every delivery goes whose strongest name is one of them.
             deliveries: ids of more deliveries of theirs.
             bodies: ids of deliveries of others whose bodies name them: only these bodies go.
         """
+        now_ms = round(self._clock() * 1000)
+        return self._forget(dict.fromkeys(digests, now_ms), deliveries, bodies)
+
+    def _forget(self, digests: Mapping[str, int], deliveries: Iterable[str], bodies: Iterable[str]) -> Erased:
         with translated(self._address):
             with self._writing() as connection:
-                now = round(self._clock() * 1000)
                 table = tables.forgotten
-                add_rows(connection, table, tuple(table.c), [(digest, now) for digest in sorted(set(digests))])
+                add_rows(connection, table, tuple(table.c), sorted(digests.items()))
             removed, jobs = self._remove_all(sorted(set(deliveries)))
             while found := self._named(digests):
                 more = self._remove_all(found)
@@ -123,10 +126,15 @@ class Removing:
         why_not = self.scrub()
         return Erased(deliveries=removed, jobs=jobs, bodies=wiped, complete=why_not is None, why_not=why_not)
 
-    def forget_again(self, digests: Collection[str]) -> Erased | None:
-        """Forget those of these digests that the history does not know of, as after a restore of an older backup."""
-        missing = set(digests) - self.forgotten()
-        return self.forget(missing) if missing else None
+    def forget_again(self, digests: Mapping[str, int]) -> Erased | None:
+        """Forget those of these digests that the history does not know of, as after a restore of an older backup.
+
+        Args:
+            digests: to when each was forgotten, milliseconds since 1970.
+        """
+        known = self.forgotten()
+        missing = {digest: at_ms for digest, at_ms in digests.items() if digest not in known}
+        return self._forget(missing, (), ()) if missing else None
 
     def scrub(self) -> str | None:
         """Have the database's files hold nothing more of what was removed. None when done, else why not."""
@@ -197,10 +205,11 @@ class Removing:
             yield connection
 
     def _named(self, digests: Collection[str]) -> list[str]:
-        """Some deliveries that name one of these."""
+        """Some deliveries whose strongest name is one of these."""
         name, table = tables.customer_name, tables.delivery
         with self._engine.connect() as connection:
-            customers = {row[0] for row in rows_in(connection, (name.c.customer,), name.c.digest, digests)}
+            found = rows_in(connection, (name.c.customer, name.c.strongest), name.c.digest, digests)
+            customers = {customer for customer, strongest in found if strongest}
             if not customers:
                 return []
             select = sa.select(table.c.id).where(table.c.customer.in_(sorted(customers))).limit(STEP)
