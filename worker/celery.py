@@ -141,7 +141,7 @@ def refuse_to_start(sender: Any, **_: Any) -> None:
         settings, _config = worker_process.load()
         ledger = open_ledger(settings, role="operator")
         prepare(ledger, settings)
-        ledger.client.close()
+        ledger.close()
     except TiercastError as error:
         sys.exit(f"Error: {error}")
 

@@ -12,7 +12,7 @@ from kombu.connection import Connection
 
 from tests.servers.certificate import make_certificate
 from tiercast.broker_address import broker_config
-from tiercast.ledger.store import connect
+from tiercast.ledger.client import connect
 from tiercast.redis_address import AddressError, RedisAddress, with_ca
 
 URLS = [

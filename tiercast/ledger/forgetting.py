@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, cast
 
-import redis
-
+from ..errors import LedgerError
 from .digests import Digests
 from .identity import About, Finder, Identity, refs_of
 from .model import Forgotten
@@ -172,8 +171,8 @@ class Forgetter:
             rewritten = self._rewrite()
             # What failed is left to the trimmer, which asks again.
             end(self._ledger, done=rewritten.done)
-        except redis.RedisError as error:
-            return Rewritten(done=False, why_not=str(error))
+        except LedgerError as error:
+            return Rewritten(done=False, why_not=str(error.__cause__ or error))
         return rewritten
 
     def _rewrite(self) -> Rewritten:
@@ -188,8 +187,8 @@ class Forgetter:
                 self._await(*_SNAPSHOT)
                 self._client.bgsave()
                 self._await(*_SNAPSHOT)
-        except (redis.RedisError, OSError, TimeoutError) as error:
-            return Rewritten(done=False, why_not=str(error))
+        except (LedgerError, OSError, TimeoutError) as error:
+            return Rewritten(done=False, why_not=str(error.__cause__ or error))
         return Rewritten(done=True)
 
     # --- inside

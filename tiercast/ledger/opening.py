@@ -9,13 +9,14 @@ from typing import Any, Literal, cast
 
 import redis
 
-from ..errors import LedgerUnsuited
+from ..errors import LedgerError, LedgerUnsuited
 from ..settings import Settings
 from . import keys
+from .client import connect
 from .clock import clock_state
 from .digests import Digests
 from .rewriting import refusal
-from .store import Ledger, _translate, connect
+from .store import Ledger
 
 Role = Literal["receiver", "worker", "operator"]
 
@@ -58,14 +59,11 @@ def prepare(ledger: Ledger, settings: Settings) -> Digests:
         LedgerUnsuited: the server or what it holds contradicts our promises; the message says what to do.
         LedgerUnavailable: it does not answer.
     """
-    try:
-        found = examine(ledger, settings)
-        if found.errors:
-            raise LedgerUnsuited("\n".join(found.errors))
-        _agree_on_layout(ledger)
-        return _agree_on_hash_key(ledger, settings)
-    except redis.RedisError as error:
-        raise _translate(error) from error
+    found = examine(ledger, settings)
+    if found.errors:
+        raise LedgerUnsuited("\n".join(found.errors))
+    _agree_on_layout(ledger)
+    return _agree_on_hash_key(ledger, settings)
 
 
 def examine(ledger: Ledger, settings: Settings) -> Suitability:
@@ -104,14 +102,11 @@ def durability_faults(ledger: Ledger, settings: Settings) -> list[str]:
     Raises:
         LedgerUnavailable: it does not answer.
     """
-    try:
-        if settings.durability == "fsync":
-            synced = _synced_always(ledger, ledger.client.info("persistence"))
-            return [] if synced else [_NOT_SYNCED]
-        if settings.durability.startswith("replica:"):
-            return _replica_faults(settings, ledger.client.info("replication"))
-    except redis.RedisError as error:
-        raise _translate(error) from error
+    if settings.durability == "fsync":
+        synced = _synced_always(ledger, ledger.client.info("persistence"))
+        return [] if synced else [_NOT_SYNCED]
+    if settings.durability.startswith("replica:"):
+        return _replica_faults(settings, ledger.client.info("replication"))
     return []
 
 
@@ -167,8 +162,10 @@ def _config(ledger: Ledger, name: str) -> str | None:
     """Read a setting; None where the server does not let us (managed services, ACL)."""
     try:
         values = cast(dict[Any, Any], ledger.client.config_get(name))
-    except redis.exceptions.ResponseError:
-        return None
+    except LedgerError as error:
+        if isinstance(error.__cause__, redis.exceptions.ResponseError):
+            return None
+        raise
     value = values.get(name, values.get(name.encode()))
     return value.decode() if isinstance(value, bytes) else value
 
