@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Sequence
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from ..redis_address import RedisAddress
@@ -23,6 +26,12 @@ class LedgerClient(redis.Redis):
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except redis.RedisError as error:
             raise translate(error) from error
+
+    def close(self) -> None:
+        """Close its connections, those to sentinels, too."""
+        super().close()
+        if isinstance(self.connection_pool, SentinelConnectionPool):
+            self.connection_pool.sentinel_manager.close()
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
         """Make a pipeline, which raises a LedgerError, too."""
@@ -42,14 +51,46 @@ def connect(url: str, *, timeout: float, connections: int = 64) -> LedgerClient:
 
     `timeout` is seconds, for connecting and for each answer.
     """
-    return LedgerClient(
-        **RedisAddress.read(url).client_options(),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(NoBackoff(), 0),
-        max_connections=connections,
-        health_check_interval=0,
-    )
+    address = RedisAddress.read(url)
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "max_connections": connections,
+        "health_check_interval": 0,
+        **address.client_options(),
+    }
+    if address.primary is None:
+        return LedgerClient(**options)
+    sentinels = _Sentinels(address.sentinels, sentinel_kwargs=sentinel_options(address, min(timeout / 2, 1.0)))
+    pool = SentinelConnectionPool(address.primary, sentinels, **options)  # type: ignore[no-untyped-call]
+    return cast(LedgerClient, LedgerClient.from_pool(pool))
+
+
+def sentinel_options(address: RedisAddress, timeout: float) -> dict[str, Any]:
+    """What a client of each sentinel takes; none is asked twice, since another may know. `timeout` is seconds."""
+    return address.sentinel_options() | {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
+class _Sentinels(Sentinel):
+    """The sentinels, asked one after the other where the primary is.
+
+    redis-py moves the one that answered to the front of their list, which two threads at once must not do: one
+    sentinel would take another's place.
+    """
+
+    def __init__(self, sentinels: Sequence[tuple[str, int]], **options: Any) -> None:
+        super().__init__(sentinels, **options)  # type: ignore[no-untyped-call]
+        self._asking = threading.Lock()
+
+    def discover_master(self, service_name: str) -> Any:
+        """Where the primary is: host and port."""
+        with self._asking:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
 
 
 def translate(error: redis.RedisError) -> LedgerError:

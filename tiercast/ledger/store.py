@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any, cast
 
 import redis
 
-from ..errors import LedgerFull, LedgerUnavailable
+from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from . import keys, rows, scripts
 from .client import LedgerClient, translate
 from .model import Answer, Claim, Due, Exchange, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted
@@ -151,13 +152,22 @@ class Ledger:
     ) -> Exchange[HeldJob]:
         """Settle held jobs of one lane and claim the next, in one step.
 
+        Jobs are handed out only where replicas have to confirm and have confirmed the claim: after a fail-over to one
+        that does not know of it, another worker would claim them as if nobody had.
+
         `learn` names the limit or action for which a rate is learnt where the vendor refuses too many calls.
         `Exchange.settled` holds (job, "", "").
         """
         request = self._request(lane, claim) | {"settle": [rows.outcome(outcome) for outcome in outcomes]}
         if learn:
             request["learn"] = learn
-        answer = self._run("jobs", [_json(request)], durable=bool(outcomes))
+        claims = claim is not None and claim.n > 0
+        try:
+            answer = self._run("jobs", [_json(request)], durable=bool(outcomes) or claims)
+        except NotReplicated as error:
+            if claim is not None:
+                self._release(lane, claim.token, error.answer[2])
+            raise
         settled, bells, claimed, more, isolated, now, hold = answer
         token = claim.token if claim else ""
         return Exchange(
@@ -174,7 +184,8 @@ class Ledger:
         args: list[Any] = [lane, round(self.lease * 1000)]
         for pair in held:
             args += pair
-        return [bool(kept) for kept in self._run("renew", args)]
+        # A primary that was cut off, and replaced, would go on renewing what others have taken over by now.
+        return [bool(kept) for kept in self._run("renew", args, durable=True)]
 
     def due(self, lanes: Sequence[str]) -> Due:
         """Which of these lanes have work that may start now? Their bells count as under way: the caller rings."""
@@ -332,8 +343,23 @@ class Ledger:
         mark = ("EVAL", _MARK, 1, self.key("meta"))
         answer, _, reached = ask(self.client, script, mark, ("WAIT", self._replicas, self._replica_ms))
         if reached < self._replicas:
-            raise LedgerUnavailable(f"{reached} of {self._replicas} replicas confirmed in time (TIERCAST_DURABILITY)")
+            raise NotReplicated(reached, self._replicas, answer)
         return answer
+
+    def _release(self, lane: str, token: str, claimed: Sequence[Sequence[Any]]) -> None:
+        """Give back what was claimed and is not handed out, so that its lease does not expire."""
+        outcomes = [rows.outcome(Outcome(job=_text(row[0]), token=token, verdict="released")) for row in claimed]
+        if outcomes:
+            with contextlib.suppress(LedgerError):
+                self._run("jobs", [_json(self._request(lane, None) | {"settle": outcomes})], repeats=0)
+
+
+class NotReplicated(LedgerUnavailable):
+    """The server did it, and fewer replicas than are asked for have confirmed it. `answer` is what it answered."""
+
+    def __init__(self, reached: int, asked: int, answer: Any) -> None:
+        super().__init__(f"{reached} of {asked} replicas confirmed in time (TIERCAST_DURABILITY)")
+        self.answer = answer
 
 
 def _json(value: Any) -> str:
