@@ -24,11 +24,12 @@ test: $(STAMP)  ## Run the whole suite, in parallel
 chaos: $(STAMP)  ## Kill, freeze and starve real processes, count what is lost (ARGS="--only kill-workers")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-lint: $(STAMP)  ## Check style, imports and types
+lint: $(STAMP)  ## Check style, imports, types and the Lua scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
+	@$(BIN)/python -m tests.luacheck
 
 format: $(STAMP)  ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -393,6 +393,18 @@ def test_the_diagrams_have_every_state() -> None:
             assert re.search(rf"\b{state}\b", ascii_), state
 
 
+def test_the_tables_of_states_are_those_of_the_ledger() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for title, states in (("## States of a job", JobState), ("## States of a delivery", DeliveryState)):
+        shown = [
+            (name.strip("`"), meaning, *(mark == "yes" for mark in marks), verbs)
+            for name, meaning, *marks, verbs in rows(section(text, title))
+        ]
+        assert shown == [
+            (s, s.meaning, s.final, s.filed, s.needs_operator, s.indexed, ", ".join(s.traits.verbs)) for s in states
+        ]
+
+
 def test_every_dependency_is_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w.-]+", text) for text in project["dependencies"]]
