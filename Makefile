@@ -21,14 +21,18 @@ run: $(STAMP)  ## Start everything on this machine, with a sample event (Ctrl-C 
 test: $(STAMP)  ## Run the whole suite, in parallel
 	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
+kinds: $(STAMP)  ## Take the built-in kinds through the kit, and write the levels that they earn beside their code
+	@$(BIN)/python -m pytest -q -n 2 --record-kinds tests/integration/test_kind_kit.py $(ARGS)
+
 chaos: $(STAMP)  ## Kill, freeze and starve real processes, count what is lost (ARGS="--only kill-workers")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-lint: $(STAMP)  ## Check style, imports and types
+lint: $(STAMP)  ## Check style, imports, types and the Lua scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
+	@$(BIN)/python -m tests.luacheck
 
 format: $(STAMP)  ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -111,7 +111,7 @@ def _check_places() -> None:
         until = "get 503" if settings.spool_dir is None else "are stored in the spool"
         click.echo(f"TIERCAST_REDIS_URL: {error}; requests {until} until it takes them.", err=True)
     finally:
-        ledger.client.close()
+        ledger.close()
 
 
 def _check_port(host: str, port: int) -> None:

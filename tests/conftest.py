@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
 
 from tests.histories import DIALECTS, address_of
 from tiercast import embedded
@@ -15,7 +14,7 @@ from tiercast.embedded import EmbeddedServer
 from tiercast.history.address import HistoryAddress
 from tiercast.history.store import History
 from tiercast.ledger import Ledger
-from tiercast.ledger.store import connect
+from tiercast.ledger.client import LedgerClient, connect
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 
 
 @pytest.fixture
-def client(server: EmbeddedServer) -> Iterator[redis.Redis]:
+def client(server: EmbeddedServer) -> Iterator[LedgerClient]:
     """A client of an empty server."""
     opened = connect(server.url, timeout=5)
     opened.flushall()
@@ -42,7 +41,7 @@ def client(server: EmbeddedServer) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def ledger(client: redis.Redis) -> Ledger:
+def ledger(client: LedgerClient) -> Ledger:
     """An empty ledger on the server's own clock."""
     return Ledger(client, prefix="t")
 
@@ -50,7 +49,7 @@ def ledger(client: redis.Redis) -> Ledger:
 class Clock:
     """Sets the ledger's clock: `now` is milliseconds."""
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
+    def __init__(self, client: LedgerClient, prefix: str) -> None:
         self._client, self._key = client, f"{prefix}:clock"
         self.now = 1_790_000_000_000
         self.set(self.now)
@@ -64,13 +63,13 @@ class Clock:
 
 
 @pytest.fixture
-def clock(client: redis.Redis) -> Clock:
+def clock(client: LedgerClient) -> Clock:
     """The clock of `timed`."""
     return Clock(client, "t")
 
 
 @pytest.fixture
-def timed(client: redis.Redis, clock: Clock) -> Ledger:
+def timed(client: LedgerClient, clock: Clock) -> Ledger:
     """An empty ledger whose clock the test sets."""
     return Ledger(client, prefix="t", test_clock=True)
 

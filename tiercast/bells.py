@@ -13,6 +13,8 @@ from celery import Celery
 
 from .broker_address import broker_config
 from .ledger import keys
+from .ledger.client import sentinel_options
+from .redis_address import RedisAddress, is_redis
 from .settings import Settings
 
 #: The Celery queue that bells ring on unless an action names another.
@@ -28,15 +30,19 @@ _EXPIRES = 120
 #: Seconds to connect to the broker and to hear from it.
 _TIMEOUT = 1.0
 
+#: Seconds to connect to a sentinel and to hear from it, before the next is asked.
+_SENTINEL_TIMEOUT = 0.5
+
 if TYPE_CHECKING:
     from .config.model import Config
 
 Ring = Callable[[str], None]
 
 
-def celery_config(settings: Settings) -> dict[str, Any]:
-    """What every Celery app of ours has in common."""
+def celery_config(settings: Settings, **transport: Any) -> dict[str, Any]:
+    """What every Celery app of ours has in common; `transport` are options of kombu's transport."""
     return broker_config(settings.broker_url) | {
+        "broker_transport_options": transport | _behind_sentinels(settings.broker_url),
         "task_default_queue": QUEUE,
         "task_serializer": "json",
         "result_serializer": "json",
@@ -45,6 +51,14 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "task_ignore_result": True,
         "enable_utc": True,
     }
+
+
+def _behind_sentinels(url: str) -> dict[str, Any]:
+    """How kombu finds a broker that sentinels know."""
+    address = RedisAddress.read(url) if is_redis(url) else None
+    if address is None or address.primary is None:
+        return {}
+    return {"master_name": address.primary, "sentinel_kwargs": sentinel_options(address, _SENTINEL_TIMEOUT)}
 
 
 def task_of(lane: str) -> tuple[str, str]:
@@ -68,15 +82,11 @@ def lanes_of(config: Config) -> list[str]:
 def publisher(settings: Settings, queue_of: Callable[[str], str] = lambda _lane: QUEUE) -> Ring:
     """Make the function that rings one lane's bell; it blocks up to a few seconds and raises when it fails."""
     app = Celery("tiercast-bells", set_as_current=False)
-    app.conf.update(celery_config(settings))
     app.conf.update(
+        celery_config(
+            settings, socket_connect_timeout=_TIMEOUT, socket_timeout=_TIMEOUT, retry_on_timeout=False, max_retries=0
+        ),
         broker_connection_timeout=_TIMEOUT,
-        broker_transport_options={
-            "socket_connect_timeout": _TIMEOUT,
-            "socket_timeout": _TIMEOUT,
-            "retry_on_timeout": False,
-            "max_retries": 0,
-        },
     )
 
     def ring(lane: str) -> None:

@@ -8,13 +8,19 @@ itself, and gives each side plain values.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+#: Forms of the address of a primary behind sentinels, without and with TLS.
+SENTINEL_SCHEMES = ("sentinel", "sentinels")
+
 #: Forms of the ledger's address.
-SCHEMES = ("redis", "rediss", "unix")
+SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
+
+#: Those with TLS.
+TLS_SCHEMES = ("rediss", "sentinels")
 
 #: Celery's own form of `unix://`, which TIERCAST_BROKER_URL may have.
 SOCKET_SCHEME = "redis+socket"
@@ -22,7 +28,11 @@ SOCKET_SCHEME = "redis+socket"
 #: Options of an address that are about TLS.
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname", "ssl_cert_reqs")
 
+#: Options of a sentinel's address: how to log in at the sentinels themselves.
+_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+
 _DEFAULT_PORT = 6379
+_SENTINEL_PORT = 26379
 
 
 class AddressError(ValueError):
@@ -86,7 +96,11 @@ def _no_password() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisAddress:
-    """Where a Redis server is: host and port, or the path of a socket. `tls` is None for a plain connection."""
+    """Where a Redis server is: host and port, the path of a socket, or the name of a primary that sentinels know.
+
+    `tls` is None for a plain connection. `sentinels` are hosts and ports, none where there are no sentinels; they have
+    a login of their own, and TLS where the server has it.
+    """
 
     host: str = "localhost"
     port: int = _DEFAULT_PORT
@@ -95,31 +109,39 @@ class RedisAddress:
     username: str | None = None
     password: str | None = None
     tls: Tls | None = None
+    primary: str | None = None
+    sentinels: tuple[tuple[str, int], ...] = ()
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
 
     @classmethod
     def read(cls, url: str) -> RedisAddress:
-        """Read `redis://`, `rediss://`, `unix://` and Celery's `redis+socket://`.
+        """Read `redis://`, `rediss://`, `unix://`, `sentinel://`, `sentinels://` and Celery's `redis+socket://`.
 
         >>> RedisAddress.read("redis://:secret@ledger/2").database
         2
+        >>> RedisAddress.read("sentinel://one,two:26380/ledger").sentinels
+        (('one', 26379), ('two', 26380))
 
         Raises:
             AddressError: it is none of these, or has an option that is not known here.
         """
+        if url.partition("://")[0] in SENTINEL_SCHEMES:
+            return cls._read_sentinels(url)
         try:
             parts = urlsplit(url)
             port = parts.port if parts.scheme in ("redis", "rediss") else None
         except ValueError:
             raise AddressError("has no usable host and port; in a password, # is %23, / is %2F and @ is %40") from None
         if parts.scheme not in (*SCHEMES, SOCKET_SCHEME):
-            raise AddressError("does not start with redis://, rediss:// or unix://")
+            raise AddressError("does not start with redis://, rediss://, unix:// or sentinel://")
         on_socket = parts.scheme in ("unix", SOCKET_SCHEME)
         if port == 0 or (on_socket and not parts.path.strip("/")):
             raise AddressError(f"has no usable {'path' if on_socket else 'port'}")
         if parts.fragment or (on_socket and parts.hostname):
             # What follows a "#" would be dropped silently; a password with one in it has to be quoted.
             raise AddressError("has a # or a host in the wrong place; quote special characters, # is %23")
-        options = _options(parts.query, on_socket=on_socket)
+        options = _options(parts.query, ("db", "virtual_host") if on_socket else ("db", *TLS_OPTIONS))
         return cls(
             host=unquote(parts.hostname or "localhost"),
             port=port or _DEFAULT_PORT,
@@ -130,11 +152,43 @@ class RedisAddress:
             tls=_tls(parts.scheme, options),
         )
 
+    @classmethod
+    def _read_sentinels(cls, url: str) -> RedisAddress:
+        scheme, _, rest = url.partition("://")
+        rest, _, query = rest.partition("?")
+        authority, _, name = rest.partition("/")
+        login, _, hosts = authority.rpartition("@")
+        username, _, password = login.partition(":")
+        if ";" in url:
+            raise AddressError("has a semicolon; sentinels are separated by commas: sentinel://one,two/name")
+        if "#" in url:
+            raise AddressError("has a # in the wrong place; quote special characters, # is %23")
+        if not name or "/" in name:
+            raise AddressError("does not end with the name of the primary that the sentinels watch: /name")
+        options = _options(query, (*_SENTINEL_OPTIONS, "db", *TLS_OPTIONS))
+        return cls(
+            primary=unquote(name),
+            sentinels=tuple(_host_and_port(one) for one in hosts.split(",")),
+            database=_database("", options),
+            username=unquote(username) or None,
+            password=unquote(password) or None,
+            tls=_tls(scheme, options),
+            sentinel_username=options.get("sentinel_username"),
+            sentinel_password=options.get("sentinel_password"),
+        )
+
+    def sentinel_options(self) -> dict[str, Any]:
+        """What a client of each sentinel takes beside its host and port."""
+        login = {"username": self.sentinel_username, "password": self.sentinel_password}
+        return login | self._tls_options()
+
     def client_options(self) -> dict[str, Any]:
-        """What `redis.Redis` takes."""
+        """What `redis.Redis` takes; behind sentinels without host and port, since those change."""
         common = {"db": self.database, "username": self.username, "password": self.password}
         if self.path is not None:
             return common | {"unix_socket_path": self.path}
+        if self.sentinels:
+            return common | self._tls_options()
         return common | {"host": self.host, "port": self.port} | self._tls_options()
 
     def _tls_options(self) -> dict[str, Any]:
@@ -158,13 +212,17 @@ class RedisAddress:
         login = f"{user}:{quote(self.password, safe='')}@" if self.password else f"{user}@" if user else ""
         if self.path is not None:
             return f"{SOCKET_SCHEME}://{login}{quote(self.path)}?virtual_host={self.database}"
-        host = f"[{self.host}]" if ":" in self.host else quote(self.host)
-        return f"{'rediss' if self.tls else 'redis'}://{login}{host}:{self.port}/{self.database}"
+        if self.sentinels:
+            # kombu takes TLS from `broker_use_ssl`, and the primary's name from the transport's options.
+            return ";".join(
+                f"sentinel://{login}{_quoted_host(host)}:{port}/{self.database}" for host, port in self.sentinels
+            )
+        return f"{'rediss' if self.tls else 'redis'}://{login}{_quoted_host(self.host)}:{self.port}/{self.database}"
 
 
 def is_redis(url: str) -> bool:
     """Whether an address is one of a Redis server, as far as its scheme tells."""
-    return urlsplit(url).scheme in (*SCHEMES, SOCKET_SCHEME)
+    return url.partition("://")[0] in (*SCHEMES, SOCKET_SCHEME)
 
 
 def with_ca(url: str, path: str) -> str:
@@ -174,9 +232,37 @@ def with_ca(url: str, path: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}ssl_ca_certs={quote(path)}"
 
 
-def _options(query: str, *, on_socket: bool) -> dict[str, str]:
+def place(url: str) -> str:
+    """Where an address leads, in words, without what may be secret in it."""
+    try:
+        address = RedisAddress.read(url)
+    except AddressError:  # another broker's
+        return urlsplit(url).netloc.rpartition("@")[2]
+    if address.path is not None:
+        return address.path
+    if address.sentinels:
+        hosts = ",".join(f"{_quoted_host(host)}:{port}" for host, port in address.sentinels)
+        return f"{address.primary} of the sentinels {hosts}"
+    return f"{_quoted_host(address.host)}:{address.port}"
+
+
+def _quoted_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else quote(host)
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, 0
+    if not host or port == 0:
+        raise AddressError("has no usable host and port; in a password, # is %23, / is %2F and @ is %40")
+    return unquote(host), port or _SENTINEL_PORT
+
+
+def _options(query: str, known: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    known = ("db", "virtual_host") if on_socket else ("db", *TLS_OPTIONS)
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in known:
             raise AddressError(
@@ -199,12 +285,18 @@ def _database(path: str, options: Mapping[str, str]) -> int:
     return int(named[0]) if named else 0
 
 
+#: The scheme with TLS of one that has none.
+_WITH_TLS = {"redis": "rediss", "sentinel": "sentinels"}
+
+
 def _tls(scheme: str, options: Mapping[str, str]) -> Tls | None:
     found = {name: value for name, value in options.items() if name in TLS_OPTIONS}
-    if scheme == "rediss":
+    if scheme in TLS_SCHEMES:
         return Tls.read(found)
     if found:
-        raise AddressError(f"has the option {next(iter(found))}, but does not start with rediss://, which means TLS")
+        raise AddressError(
+            f"has the option {next(iter(found))}, but does not start with {_WITH_TLS[scheme]}://, which means TLS"
+        )
     return None
 
 
@@ -215,15 +307,3 @@ def _choice(options: Mapping[str, str], name: str, choices: Mapping[str, bool], 
     if text.lower() not in choices:
         raise AddressError(f"has the option {name}, whose value is none of {', '.join(choices)}")
     return choices[text.lower()]
-
-
-def place(url: str) -> str:
-    """The host and port of an address, without what may be secret in it."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    return f"{parts.hostname or 'localhost'}:{port or 6379}"

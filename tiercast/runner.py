@@ -42,17 +42,18 @@ class ActionRunner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def perform(self, job: Job) -> Result:
-        """Perform one job and return what the kind returned; what it raises is raised."""
-        return self.run(self._result(self.action.perform, job))  # type: ignore[no-any-return]
+    def perform(self, job: Job, *, timeout: float | None = None) -> Result:
+        """Perform one job and return what the kind returned; what it raises is raised, after `timeout` TimeoutError."""
+        done: Result = self.run(asyncio.wait_for(self._result(self.action.perform, job), timeout))
+        return done
 
     def perform_at_once(self, jobs: Iterable[Job]) -> list[Answer]:
         """Perform jobs at the same time, as a worker does; an answer for each, in their order."""
         return self.run(self._all(list(jobs)))
 
-    def perform_many(self, jobs: list[Job]) -> list[tuple[Job, Answer]]:
-        """Perform jobs by the kind's bulk call and return what it yielded; what it raises is raised."""
-        return self.run(self._listed(jobs))
+    def perform_many(self, jobs: list[Job], *, timeout: float | None = None) -> list[tuple[Job, Answer]]:
+        """Perform jobs by the kind's bulk call and return what it yielded; raises as `perform` does."""
+        return self.run(asyncio.wait_for(self._listed(jobs), timeout))
 
     def confirm(self, job: Job) -> bool | None:
         """Ask the kind whether an earlier attempt of the job had its effect."""

@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from .broker_address import broker_config
 from .errors import SettingsError
 from .history.address import EXAMPLE as _HISTORY_EXAMPLE
 from .history.address import AddressError as HistoryAddressError
 from .history.address import HistoryAddress
-from .redis_address import AddressError, RedisAddress, is_redis, with_ca
+from .redis_address import TLS_SCHEMES, AddressError, RedisAddress, is_redis, with_ca
 
 #: The source that `TIERCAST_WEBHOOK_SECRETS` belongs to.
 DEFAULT_SOURCE = "voucherify"
@@ -234,7 +234,7 @@ def _ledger(env: Mapping[str, str]) -> str:
 def _redis(env: Mapping[str, str], name: str, value: str) -> str:
     try:
         authority = _text(env, _CA)
-        if authority and urlsplit(value).scheme == "rediss":
+        if authority and value.partition("://")[0] in TLS_SCHEMES:
             value = with_ca(value, authority)
         address = RedisAddress.read(value)
         if address.tls is not None:
@@ -275,8 +275,14 @@ def _history(env: Mapping[str, str]) -> HistoryAddress:
 def _check_ca(env: Mapping[str, str]) -> None:
     """A CA for addresses that use no TLS means that somebody believes they do."""
     named = [_text(env, name) for name in ("TIERCAST_REDIS_URL", "TIERCAST_BROKER_URL")]
-    if _text(env, _CA) and any(named) and not any(value.startswith("rediss:") for value in named):
-        raise SettingsError(f"{_CA} is set, but no address starts with rediss://, so that nothing would use TLS.")
+    if (
+        _text(env, _CA)
+        and any(named)
+        and not any(value.startswith(tuple(f"{s}:" for s in TLS_SCHEMES)) for value in named)
+    ):
+        raise SettingsError(
+            f"{_CA} is set, but no address starts with rediss:// or sentinels://, so that nothing would use TLS."
+        )
 
 
 def _folder(env: Mapping[str, str], name: str) -> Path | None:

@@ -57,7 +57,7 @@ def make_app() -> Celery:
     """Make the app from the environment."""
     celery_patches.apply()
     made = Celery("worker", amqp=celery_patches.PromptAMQP, task_cls=BellTask)
-    made.conf.update(celery_config(load_settings()))
+    made.conf.update(celery_config(load_settings(), socket_keepalive=True, health_check_interval=10))
     made.conf.update(
         task_queues=[Queue(QUEUE)],  # type: ignore[no-untyped-call]
         task_create_missing_queues=True,
@@ -71,7 +71,6 @@ def make_app() -> Celery:
         # A server at its memory limit refuses what kombu writes for each bell; a worker that ended there could not
         # drain it.
         broker_channel_error_retry=True,
-        broker_transport_options={"socket_keepalive": True, "health_check_interval": 10},
         worker_max_tasks_per_child=None,
         task_time_limit=STUCK_SECONDS,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -141,7 +140,7 @@ def refuse_to_start(sender: Any, **_: Any) -> None:
         settings, _config = worker_process.load()
         ledger = open_ledger(settings, role="operator")
         prepare(ledger, settings)
-        ledger.client.close()
+        ledger.close()
     except TiercastError as error:
         sys.exit(f"Error: {error}")
 

@@ -188,7 +188,7 @@ def read() -> Loaded:
     try:
         prepare(ledger, settings)
     finally:
-        ledger.client.close()
+        ledger.close()
     return settings, config
 
 

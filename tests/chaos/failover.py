@@ -1,4 +1,4 @@
-"""A primary with two replicas behind one address, and the move to the replica that knows most."""
+"""A primary with two replicas, behind one address or watched by sentinels, and the move to one of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+from tests.servers.sentinels import Sentinels
 from tests.stack import wait_for
 from tiercast.embedded import EmbeddedServer
 
@@ -105,6 +106,29 @@ class Replicated(Arena):
         for replica in self._replicas:
             _tell(replica, "REPLICAOF", "127.0.0.1", str(self.server.port))
         self._proxy.target = self.server.port
+
+
+class Watched(Arena):
+    """The arena with two replicas and three sentinels; everybody asks those where ledger and broker are."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self.server = EmbeddedServer(folder / "ledger", repl_diskless_sync_delay="0")
+        self.sentinels = Sentinels(folder, self.server, replicas=2)
+
+    def __enter__(self) -> Self:
+        self._env["TIERCAST_REDIS_URL"] = self.sentinels.url
+        super().__enter__()
+        self.sentinels.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self.sentinels.__exit__()
+
+    def fail_over(self, *, freeze: bool = False) -> None:
+        """Kill the primary, or freeze it for a while, and wait until the sentinels have made another."""
+        self.server = self.sentinels.fail_over(freeze=freeze)
 
 
 def _tell(server: EmbeddedServer, *command: str) -> None:

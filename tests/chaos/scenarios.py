@@ -13,7 +13,7 @@ from .backlog import KillInBacklog, KillInFlight
 from .clock import ClockAhead
 from .copies import Copies
 from .disk import FullSpoolDisk
-from .failover import Replicated
+from .failover import Replicated, Watched
 from .outage import LedgerAway, LedgerAwayMinute
 from .rabbitmq import WithRabbitMQ
 from .scenario import Scenario
@@ -186,6 +186,31 @@ class FailOver(Scenario):
         return CAPACITY
 
 
+class SentinelFailOver(Scenario):
+    """Under `replica:1` sentinels move to a replica: the primary is killed, and a while after the next one is frozen.
+
+    A sentinel dies with the first. The second goes on when another is the primary already, and takes itself for one
+    until it is told: what it hands out then, nobody has confirmed.
+    """
+
+    name = "sentinel-failover"
+    stage = Watched
+
+    def variables(self, folder: Path) -> dict[str, str]:
+        return {"TIERCAST_DURABILITY": "replica:1"}
+
+    def disturb(self, arena: Arena, sender: Sender) -> int:
+        assert isinstance(arena, Watched)
+        sender.wait(0.3)
+        arena.sentinels.kill_sentinel(arena.sentinels.ports[0])
+        arena.fail_over()
+        arena.sentinels.bring_back()
+        sender.wait(0.6)
+        arena.fail_over(freeze=True)
+        arena.sentinels.bring_back()
+        return 2 * CAPACITY
+
+
 class RollingRestart(Scenario):
     """Restart everything warmly, one after the other, with a configuration that asks for one action more."""
 
@@ -229,6 +254,7 @@ ALL: tuple[type[Scenario], ...] = (
     FullLedger,
     SlowAction,
     FailOver,
+    SentinelFailOver,
     RollingRestart,
     ClockAhead,
     FullSpoolDisk,

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Clock
 from tests.unit.test_planning import action, planner
 from tiercast.ledger import Ledger, new_token
+from tiercast.ledger.client import LedgerClient
 from tiercast.ledger.digests import Digests
 from tiercast.ledger.model import Claim, DeliveryInfo, HeldJob, JobState, Outcome
 from tiercast.ledger.reading import Filter, Reader
@@ -219,7 +219,7 @@ def test_an_event_that_leads_to_nothing_tells_of_names_too(
     [("a", ("source_id", "email"), "gold", True), ("a", ("id", "email"), "gold", False), ("a", ("id",), "gold", True)]
 )
 def test_in_any_story_nobody_is_paid_twice_and_nobody_for_another(
-    client: redis.Redis, story: list[tuple[str, tuple[str, ...], str, bool]]
+    client: LedgerClient, story: list[tuple[str, tuple[str, ...], str, bool]]
 ) -> None:
     client.flushall()
     shop = Shop(Ledger(client, prefix="t"))
@@ -254,7 +254,7 @@ def test_an_email_of_two_customers_makes_them_no_one(shop: Shop) -> None:
     assert shop.state(shop.tell({"id": "cust_2"})) == "superseded"
 
 
-def test_what_is_known_of_names_stays_beyond_the_retention(client: redis.Redis, clock: Clock) -> None:
+def test_what_is_known_of_names_stays_beyond_the_retention(client: LedgerClient, clock: Clock) -> None:
     shop = Shop(Ledger(client, prefix="t", test_clock=True, keep=60, keep_dead=60))
     shop.tell(some(*ALL))
     shop.perform()
@@ -276,7 +276,7 @@ def test_order_holds_over_a_customers_names(shop: Shop) -> None:
     assert (shop.state(late, "crm"), shop.state(newer, "crm")) == ("superseded", "owed")
 
 
-def test_a_forgotten_customers_names_are_no_longer_known(shop: Shop, client: redis.Redis) -> None:
+def test_a_forgotten_customers_names_are_no_longer_known(shop: Shop, client: LedgerClient) -> None:
     info = shop.tell(some(*ALL))
     shop.perform()
     shop.perform("crm")
@@ -289,7 +289,7 @@ def test_a_forgotten_customers_names_are_no_longer_known(shop: Shop, client: red
     assert not list(client.scan_iter("t:m:*")), "its mark is gone, in whichever project"
 
 
-def test_what_is_known_of_a_customers_names_takes_little_memory(client: redis.Redis) -> None:
+def test_what_is_known_of_a_customers_names_takes_little_memory(client: LedgerClient) -> None:
     shop = Shop(Ledger(client, prefix="t"))
     for number in range(300):
         shop.tell({"id": f"cust_{number}", "source_id": f"crm-{number}", "email": f"a{number}@example.com"})
@@ -329,7 +329,7 @@ def test_of_those_that_wait_the_earlier_of_one_time_goes_first(shop: Shop) -> No
 # --- what became of the rules
 
 
-def test_a_delivery_says_what_became_of_each_rule(shop: Shop, client: redis.Redis) -> None:
+def test_a_delivery_says_what_became_of_each_rule(shop: Shop, client: LedgerClient) -> None:
     false = shop.tell(some(*ALL), when="event.tier.points.from > 10 ** 6 or event.customer.email == 'x'")
     null = shop.tell(some("id"), when="event.customer.email == 'x'")
     held = shop.tell(some("id"), when="event.customer.id == 'cust_1'")

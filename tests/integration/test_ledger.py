@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-import redis
 
 from tests.conftest import Clock
 from tests.operators import ANN
 from tiercast.control import Control
 from tiercast.errors import LedgerFull, LedgerUnavailable
 from tiercast.ledger import Digests, Ledger, new_token
+from tiercast.ledger.client import LedgerClient
 from tiercast.ledger.model import Claim, DeliveryState, HeldJob, Hold, Outcome, Plan, PlannedJob
 from tiercast.ledger.reading import Filter, Reader
 
@@ -76,7 +76,7 @@ class TestRecording:
         assert record(ledger, 1) == ["deliveries/voucherify"]
         assert record(ledger, 2) == []
 
-    def test_recording_again_stores_nothing_twice(self, ledger: Ledger, client: redis.Redis) -> None:
+    def test_recording_again_stores_nothing_twice(self, ledger: Ledger, client: LedgerClient) -> None:
         record(ledger, 1)
         record(ledger, 1)
         assert client.zcard("t:due:deliveries/voucherify") == 1
@@ -85,13 +85,13 @@ class TestRecording:
         record(ledger, 1)
         assert client.zcard("t:due:deliveries/voucherify") == 0
 
-    def test_the_limit_of_owed_deliveries_refuses_the_whole_batch(self, client: redis.Redis) -> None:
+    def test_the_limit_of_owed_deliveries_refuses_the_whole_batch(self, client: LedgerClient) -> None:
         ledger = Ledger(client, prefix="t", max_owed=2)
         with pytest.raises(LedgerFull, match="TIERCAST_MAX_OWED"):
             record(ledger, 1, 2, 3)
         assert client.zcard("t:due:deliveries/voucherify") == 0
 
-    def test_a_full_server_refuses_to_record_and_still_drains(self, ledger: Ledger, client: redis.Redis) -> None:
+    def test_a_full_server_refuses_to_record_and_still_drains(self, ledger: Ledger, client: LedgerClient) -> None:
         record(ledger, 1)
         client.config_set("maxmemory", "1mb")
         try:
@@ -108,7 +108,7 @@ class TestRecording:
             client.config_set("maxmemory", "0")
 
 
-def fill(client: redis.Redis) -> None:
+def fill(client: LedgerClient) -> None:
     """Use 30 MB of the server's memory. A value of that size, sent, would be in its buffers as well for a while."""
     client.setrange("filler", 30_000_000 - 1, "x")
 
@@ -126,7 +126,7 @@ class TestRoom:
         return True
 
     def test_beyond_the_share_each_source_has_a_part_of_its_own(
-        self, timed: Ledger, client: redis.Redis, clock: Clock
+        self, timed: Ledger, client: LedgerClient, clock: Clock
     ) -> None:
         for number, source in enumerate(("flood", "quiet")):
             assert self.store(timed, source, number)
@@ -153,7 +153,7 @@ class TestRoom:
         assert self.store(timed, "flood", 400)
         assert not client.exists("t:room")
 
-    def test_near_the_limit_nobody_stores(self, timed: Ledger, client: redis.Redis) -> None:
+    def test_near_the_limit_nobody_stores(self, timed: Ledger, client: LedgerClient) -> None:
         fill(client)
         client.config_set("maxmemory", round(int(client.info("memory")["used_memory"]) / 0.91))
         try:
@@ -197,7 +197,7 @@ class TestClaiming:
         assert timed.exchange_deliveries(SOURCE, [now]).settled == [(delivery_id(1), "ignored", "")]
         assert timed.exchange_deliveries(SOURCE, [now]).settled == []
 
-    def test_five_expired_leases_quarantine_a_delivery(self, timed: Ledger, clock: Clock, client: redis.Redis) -> None:
+    def test_five_expired_leases_quarantine_a_delivery(self, timed: Ledger, clock: Clock, client: LedgerClient) -> None:
         record(timed, 1)
         for round_ in range(5):
             assert timed.exchange_deliveries(SOURCE, claim=Claim(token=f"{round_}", n=1, isolated=round_ > 1)).claimed
@@ -319,7 +319,7 @@ class TestClaiming:
 
 
 class TestPlanning:
-    def test_a_tier_event_takes_little_memory_beside_its_body(self, ledger: Ledger, client: redis.Redis) -> None:
+    def test_a_tier_event_takes_little_memory_beside_its_body(self, ledger: Ledger, client: LedgerClient) -> None:
         # With one field of more than 64 bytes the server would spread it, at twice the memory.
         record(ledger, 1)
         ledger.exchange_deliveries(SOURCE, claim=Claim(token="a", n=1))
@@ -362,7 +362,7 @@ class TestPlanning:
         assert (info.state, info.first) == ("duplicate", delivery_id(1))
         assert len(claim(ledger)) == 1
 
-    def test_a_copy_is_recognised_for_30_days_whatever_the_retention(self, client: redis.Redis, clock: Clock) -> None:
+    def test_a_copy_is_recognised_for_30_days_whatever_the_retention(self, client: LedgerClient, clock: Clock) -> None:
         ledger = Ledger(client, prefix="t", test_clock=True, keep=60)
         process(ledger, "e1", PlannedJob(action="mail"), number=1)
         settle(ledger, claim(ledger)[0], "done")
@@ -696,7 +696,7 @@ def test_jobs_of_a_delivery_that_a_replay_found_ignored_are_still_listed(ledger:
 
 def test_a_server_that_does_not_answer_is_unavailable() -> None:
     from tiercast.embedded import free_port
-    from tiercast.ledger.store import connect
+    from tiercast.ledger.client import connect
 
     ledger = Ledger(connect(f"redis://127.0.0.1:{free_port()}", timeout=0.2))
     with pytest.raises(LedgerUnavailable):

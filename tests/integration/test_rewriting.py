@@ -12,10 +12,10 @@ import pytest
 from tests.conftest import Clock
 from tiercast.embedded import EmbeddedServer
 from tiercast.ledger import Ledger, new_token
+from tiercast.ledger.client import connect
 from tiercast.ledger.model import Claim, DeliveryState, Plan
 from tiercast.ledger.opening import examine
 from tiercast.ledger.rewriting import refusal
-from tiercast.ledger.store import connect
 from tiercast.settings import load_settings
 
 DAY = 86400

@@ -23,8 +23,8 @@ from tiercast.embedded import EmbeddedServer
 from tiercast.errors import LedgerError, LedgerUnavailable
 from tiercast.ids import new_delivery_id, received_ms
 from tiercast.ledger import Ledger, open_ledger, prepare
+from tiercast.ledger.client import connect
 from tiercast.ledger.model import Claim
-from tiercast.ledger.store import connect
 from tiercast.settings import load_settings
 
 

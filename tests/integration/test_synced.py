@@ -11,7 +11,7 @@ from tests.tracing import Call, calls, first, strace, synced_after
 from tiercast.embedded import EmbeddedServer
 from tiercast.ids import new_delivery_id
 from tiercast.ledger import Ledger
-from tiercast.ledger.store import connect
+from tiercast.ledger.client import connect
 
 _WRITES = ("write", "writev", "sendto", "sendmsg")
 

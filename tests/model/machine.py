@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -32,6 +31,7 @@ from tests.model.world import (
     World,
 )
 from tiercast.ledger import Ledger
+from tiercast.ledger.client import LedgerClient
 from tiercast.ledger.model import Claim, DeliveryState, Hold, Outcome, Plan, PlannedJob
 
 START = 1_790_000_000_000
@@ -70,7 +70,7 @@ def planned(fact: Fact, action: str, *, skipped: bool) -> PlannedJob:
 class LedgerMachine(RuleBasedStateMachine):
     """The ledger on a real server with a clock that the machine sets, beside the plain model."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: LedgerClient) -> None:
         super().__init__()
         self.client = client
         client.flushall()

@@ -8,17 +8,17 @@ from __future__ import annotations
 import os
 
 import pytest
-import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.machine import LedgerMachine
+from tiercast.ledger.client import LedgerClient
 
 _EXAMPLES = int(os.environ.get("TIERCAST_MODEL_EXAMPLES", "40"))
 
 
 @pytest.mark.timeout(max(120, _EXAMPLES * 3))
-def test_the_ledger_does_what_the_plain_model_does(client: redis.Redis) -> None:
+def test_the_ledger_does_what_the_plain_model_does(client: LedgerClient) -> None:
     class Machine(LedgerMachine):
         def __init__(self) -> None:
             super().__init__(client)

@@ -19,9 +19,10 @@ import pytest
 import yaml
 
 from tiercast.embedded import EmbeddedServer, free_port
+from tiercast.errors import LedgerError
 from tiercast.ledger import open_ledger, prepare
+from tiercast.ledger.client import connect
 from tiercast.ledger.reading import Reader
-from tiercast.ledger.store import connect
 from tiercast.samples import envelope, sample_data
 from tiercast.settings import VARIABLES, load_settings
 from tiercast.signature import sign
@@ -268,12 +269,10 @@ def test_the_ledgers_command_hides_the_password_and_starts(tmp_path: Path) -> No
 
 
 def _pings(url: str) -> bool:
-    import redis
-
     client = connect(url, timeout=2)
     try:
         return bool(client.ping())
-    except redis.RedisError:
+    except LedgerError:
         return False
     finally:
         client.close()

@@ -129,18 +129,20 @@ def test_make_has_every_target_that_is_named() -> None:
 def test_other_commands_name_what_there_is() -> None:
     for page, line in shell_lines():
         program, *words = line.split()
-        assert program in {
+        known = {
             "tiercast",
             "make",
             "cd",
             "cp",
             "celery",
             "pip",
+            "pytest",
             ".",
             ".venv/bin/python",
             "sqlite3",
             "pg_dump",
-        }, f"{page}: {line}"
+        }
+        assert program in known, f"{page}: {line}"
         if program == "cp":
             assert (ROOT / words[0]).is_file(), line
 
@@ -402,6 +404,18 @@ def test_the_diagrams_have_every_state() -> None:
         for state in states:
             assert re.search(rf"\b{state}\b", mermaid), state
             assert re.search(rf"\b{state}\b", ascii_), state
+
+
+def test_the_tables_of_states_are_those_of_the_ledger() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for title, states in (("## States of a job", JobState), ("## States of a delivery", DeliveryState)):
+        shown = [
+            (name.strip("`"), meaning, *(mark == "yes" for mark in marks), verbs)
+            for name, meaning, *marks, verbs in rows(section(text, title))
+        ]
+        assert shown == [
+            (s, s.meaning, s.final, s.filed, s.needs_operator, s.indexed, ", ".join(s.traits.verbs)) for s in states
+        ]
 
 
 def test_every_dependency_is_explained() -> None:

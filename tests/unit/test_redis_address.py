@@ -11,9 +11,11 @@ import redis
 from kombu.connection import Connection
 
 from tests.servers.certificate import make_certificate
+from tiercast.bells import celery_config
 from tiercast.broker_address import broker_config
-from tiercast.ledger.store import connect
-from tiercast.redis_address import AddressError, RedisAddress, with_ca
+from tiercast.ledger.client import connect
+from tiercast.redis_address import AddressError, RedisAddress, place, with_ca
+from tiercast.settings import load_settings
 
 URLS = [
     ("redis://", {"host": "localhost", "port": 6379, "db": 0, "username": None, "password": None}),
@@ -109,7 +111,18 @@ def test_files_of_an_address_reach_both(tmp_path: Path) -> None:
         ("unix://", "no usable path"),
         ("redis://ledger:0", "no usable port"),
         ("redis://ledger:port", "no usable host and port"),
-        ("sentinel://ledger", "does not start with redis://"),
+        ("http://ledger", "does not start with redis://"),
+        ("sentinel://one,two", "does not end with the name of the primary"),
+        ("sentinel://one,two/ledger/0", "does not end with the name of the primary"),
+        ("sentinel://one:26379;sentinel://two:26379/ledger", "separated by commas"),
+        ("sentinel://one,/ledger", "no usable host and port"),
+        ("sentinel://one:0/ledger", "no usable host and port"),
+        ("sentinel://one:port/ledger", "no usable host and port"),
+        ("sentinel://:pa#ss@one/ledger", "# is %23"),
+        ("sentinel://one/ledger?db=x", "the number of a database"),
+        ("sentinel://one/ledger?ssl_ca_certs=/ca.pem", "does not start with sentinels://"),
+        ("sentinel://one/ledger?socket_timeout=3", "known here: sentinel_username, sentinel_password, db"),
+        ("redis://ledger?sentinel_password=x", "which Tiercast does not take"),
     ],
 )
 def test_an_address_that_would_be_read_in_two_ways_is_refused(url: str, expected: str) -> None:
@@ -135,7 +148,7 @@ def test_amqps_has_the_certificate_and_the_servers_name_checked(tmp_path: Path) 
     assert several["broker_use_ssl"]["server_hostname"] is None
 
 
-@pytest.mark.parametrize("url", ["amqp://u:p@rabbit//", "sqla+postgresql://u@db/x", "sentinel://a:1;sentinel://b:2"])
+@pytest.mark.parametrize("url", ["amqp://u:p@rabbit//", "sqla+postgresql://u@db/x"])
 def test_other_brokers_addresses_are_left_to_celery(url: str) -> None:
     assert broker_config(url) == {"broker_url": url}
 
@@ -161,3 +174,77 @@ def test_files_that_cannot_be_used_are_named(option: str, tmp_path: Path) -> Non
             tls.check_files()
         assert expected in str(caught.value)
         assert f"{tmp_path / name} as {option}" in str(caught.value)
+
+
+SENTINELS = "sentinel://ada:t%2Fea@one,two:7000,[::1]:7001/led%20ger?db=3&sentinel_username=s&sentinel_password=p%40ss"
+
+
+def broker_of(url: str) -> Any:
+    """The channel of kombu behind sentinels, not connected."""
+    settings = load_settings({"TIERCAST_BROKER_URL": url})
+    config = celery_config(settings, health_check_interval=10)
+    made: Any = Connection
+    connection = made(
+        config["broker_url"],
+        ssl=config.get("broker_use_ssl", False),
+        transport_options=config["broker_transport_options"],
+    )
+    transport = connection.transport
+    channel = object.__new__(transport.Channel)
+    channel.connection = transport
+    for name, value in config["broker_transport_options"].items():
+        setattr(channel, name, value)
+    return channel
+
+
+def test_the_address_of_sentinels_reaches_the_ledgers_client() -> None:
+    client = connect(SENTINELS, timeout=2)
+    pool: Any = client.connection_pool
+
+    assert pool.service_name == "led ger"
+    assert {name: pool.connection_kwargs[name] for name in ("db", "username", "password", "socket_timeout")} == {
+        "db": 3, "username": "ada", "password": "t/ea", "socket_timeout": 2,
+    }  # fmt: skip
+    asked = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+    assert [(one["host"], one["port"]) for one in asked] == [("one", 26379), ("two", 7000), ("::1", 7001)]
+    assert {(one["username"], one["password"], one["socket_timeout"]) for one in asked} == {("s", "p@ss", 1.0)}
+    client.close()
+
+
+def test_the_address_of_sentinels_reaches_the_broker() -> None:
+    channel = broker_of(SENTINELS)
+    pool = channel._sentinel_managed_pool()
+
+    assert pool.service_name == "led ger"
+    assert {name: pool.connection_kwargs[name] for name in ("db", "username", "password")} == {
+        "db": 3, "username": "ada", "password": "t/ea",
+    }  # fmt: skip
+    asked = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
+    assert [(one["host"], one["port"]) for one in asked] == [("one", 26379), ("two", 7000), ("::1", 7001)]
+    assert {(one["username"], one["password"]) for one in asked} == {("s", "p@ss")}
+
+
+def test_sentinels_with_tls_have_certificates_checked_of_sentinels_and_primary(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path)
+    url = f"sentinels://one,two/ledger?ssl_ca_certs={made.path}"
+    client = connect(url, timeout=1)
+    for pool in (client.connection_pool, broker_of(url)._sentinel_managed_pool()):
+        managed: Any = pool
+        for one in (managed, *(sentinel.connection_pool for sentinel in managed.sentinel_manager.sentinels)):
+            assert issubclass(one.connection_class, redis.SSLConnection)
+            assert one.connection_kwargs["ssl_cert_reqs"] == ssl.CERT_REQUIRED
+            assert one.connection_kwargs["ssl_ca_certs"] == str(made.path)
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (SENTINELS, "led ger of the sentinels one:26379,two:7000,[::1]:7001"),
+        ("redis://:secret@ledger/2", "ledger:6379"),
+        ("unix:///run/redis.sock", "/run/redis.sock"),
+        ("amqp://u:p@rabbit:5672//", "rabbit:5672"),
+    ],
+)
+def test_where_an_address_leads_is_said_without_secrets(url: str, expected: str) -> None:
+    assert place(url) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,16 @@ def test_a_history_that_is_up_to_date_is_opened_without_migrations(tmp_path: Pat
 def test_help_loads_little() -> None:
     loaded = modules_after("from tiercast.cli import main")
     assert not loaded & {"celery", "redis", "jinja2", "aiohttp", "marshmallow", *DATABASE}
+
+
+def test_nobody_but_the_ledger_has_its_client() -> None:
+    ledger = ROOT / "tiercast" / "ledger"
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for room in ("tiercast", "receiver", "worker")
+        for path in (ROOT / room).rglob("*.py")
+        if ledger not in path.parents
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"ledger\.client\b", line) and " import " not in line
+    ]
+    assert not found

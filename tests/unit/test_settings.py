@@ -91,7 +91,7 @@ def test_values(name: str, text: str, field: str, value: Any) -> None:
 
 
 REFUSED = [
-    ("TIERCAST_REDIS_URL", "http://ledger", "does not start with redis://, rediss:// or unix://"),
+    ("TIERCAST_REDIS_URL", "http://ledger", "does not start with redis://, rediss://, unix:// or sentinel://"),
     ("TIERCAST_REDIS_URL", "ledger:6379", "does not start with redis://"),
     ("TIERCAST_REDIS_URL", "redis://ledger:port/0", "no usable host and port"),
     ("TIERCAST_REDIS_URL", "redis://ledger:0/0", "no usable port"),

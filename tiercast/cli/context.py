@@ -93,13 +93,10 @@ class Context:
         Raises:
             LedgerUnavailable, LedgerUnsuited: with what to do about it.
         """
-        import redis
-
         from ..control.actor import local_user
         from ..control.changes import Control
         from ..ledger import open_ledger, prepare
         from ..ledger.reading import Reader
-        from ..ledger.store import _translate
 
         lanes: dict[str, None] = {}
         ledger = open_ledger(self.settings, role="operator")
@@ -107,12 +104,10 @@ class Context:
             reader = Reader(ledger, prepare(ledger, self.settings))
             control = Control(ledger, local_user(), lambda more: lanes.update(_set(more)))
             yield Opened(ledger=ledger, reader=reader, control=control)
-        except redis.RedisError as error:
-            raise self._explained(_translate(error)) from error
         except LedgerUnavailable as error:
             raise self._explained(error) from error
         finally:
-            ledger.client.close()
+            ledger.close()
         self._ring(lanes)
 
     def _explained(self, error: Exception) -> Exception:

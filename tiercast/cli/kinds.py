@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 import marshmallow
 from marshmallow import fields, validate
 
+from .. import conformance
 from ..actions import Action, Secret
 from ..config.kinds import KindError, find_kinds, load_kind
 from . import output
@@ -91,10 +92,10 @@ def show(kind: str, as_json: bool) -> None:
     except KindError as error:
         text = str(error)
         raise Failure(text[:1].upper() + text[1:]) from None
-    options = list(describe_options(cls))
+    options, earned = list(describe_options(cls)), conformance.describe(cls)
     if as_json:
         text = inspect.getdoc(cls) or ""
-        output.as_json(_summary(kind, cls) | {"text": text, "options": options})
+        output.as_json(_summary(kind, cls) | {"text": text, "options": options, "conformance": earned})
         return
     text = inspect.getdoc(cls) or "It has no description."
     click.echo(click.wrap_text(text, width=_WIDTH, preserve_paragraphs=True))
@@ -104,6 +105,8 @@ def show(kind: str, as_json: bool) -> None:
             ("repeatable", "yes, performing a job twice is harmless" if cls.repeatable else "no"),
             ("confirm", _confirm(cls)),
             ("bulk", f"yes, up to {cls.max_batch} jobs a call" if cls.is_bulk() else "no"),
+            ("level", _level(earned)),
+            *((f"left out {check}", why) for check, why in earned["left_out"].items()),
         ]
     )
     formatter = click.HelpFormatter(width=_WIDTH)
@@ -182,6 +185,15 @@ def _confirm(cls: type[Action]) -> str | None:
     if cls.can_confirm():
         return "yes, it can find out about an attempt without an answer"
     return "no: an attempt without an answer leaves the job uncertain"
+
+
+def _level(earned: Mapping[str, Any]) -> str:
+    """The level in words: earned by a run of the kit, of this code or of an earlier one."""
+    if earned["level"] == "none":
+        failed = f" (failed {', '.join(earned['failed'])})" if earned["failed"] else ""
+        return f"none; a run of the kit earns one{failed}"
+    about = "by a run of the kit" if earned["proved"] else "by its code before the last change; run the kit again"
+    return f"{earned['level']}, {about}"
 
 
 def _yes(value: bool) -> str:

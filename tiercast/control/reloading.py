@@ -100,11 +100,10 @@ class Workers:
 
 def _app(settings: Settings) -> Celery:
     app = Celery("tiercast-control", set_as_current=False)
-    app.conf.update(celery_config(settings))
     app.conf.update(
+        celery_config(settings, socket_connect_timeout=2.0, max_retries=0),
         broker_connection_timeout=2.0,
         broker_connection_retry=False,
-        broker_transport_options={"socket_connect_timeout": 2.0, "max_retries": 0},
     )
     return app
 

@@ -141,7 +141,7 @@ def clock_state(ledger: Ledger) -> ClockState:
     """Read what the ledger notes of its clock.
 
     Raises:
-        redis.RedisError: it does not answer.
+        LedgerError: it does not answer.
     """
     client = cast(Any, ledger.client)
     now_ms = ledger.now_ms()

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import redis
 
+from ..errors import LedgerError
 from .digests import Digests
 from .identity import About, Finder, Identity, refs_of
 from .model import Forgotten
@@ -176,8 +177,8 @@ class Forgetter:
             rewritten = self._rewrite()
             # What failed is left to the trimmer, which asks again.
             end(self._ledger, done=rewritten.done)
-        except redis.RedisError as error:
-            return Rewritten(done=False, why_not=str(error))
+        except LedgerError as error:
+            return Rewritten(done=False, why_not=str(error.__cause__ or error))
         return rewritten
 
     def _rewrite(self) -> Rewritten:
@@ -188,15 +189,24 @@ class Forgetter:
                 begin(self._ledger, self._reader.now_ms())
                 self._client.bgrewriteaof()
                 self._await(*_APPEND_ONLY)
-            if any(self._client.config_get("save").values()):
+            if self._may_have_snapshots():
                 self._await(*_SNAPSHOT)
                 self._client.bgsave()
                 self._await(*_SNAPSHOT)
-        except (redis.RedisError, OSError, TimeoutError) as error:
-            return Rewritten(done=False, why_not=str(error))
+        except (LedgerError, OSError, TimeoutError) as error:
+            return Rewritten(done=False, why_not=str(error.__cause__ or error))
         return Rewritten(done=True)
 
     # --- inside
+
+    def _may_have_snapshots(self) -> bool:
+        """Whether the server writes snapshots; one that does not let us see its settings may."""
+        try:
+            return any(self._client.config_get("save").values())
+        except LedgerError as error:
+            if isinstance(error.__cause__, redis.exceptions.ResponseError):
+                return True
+            raise
 
     def _erasing(self, identity: Identity) -> list[str]:
         names = identity.names()

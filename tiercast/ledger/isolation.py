@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import redis
+from contextlib import suppress
 
-from .store import Ledger, _translate
+from ..errors import LedgerFull
+from .store import Ledger
 
 
 def may_isolate(ledger: Ledger, lane: str, seconds: float) -> bool:
@@ -15,10 +16,8 @@ def may_isolate(ledger: Ledger, lane: str, seconds: float) -> bool:
     """
     try:
         return bool(ledger.client.set(ledger.key(f"isolation:{lane}"), 1, nx=True, px=round(seconds * 1000)))
-    except redis.exceptions.OutOfMemoryError:
+    except LedgerFull:
         return True
-    except redis.RedisError as error:
-        raise _translate(error) from error
 
 
 def end_isolation(ledger: Ledger, lane: str) -> None:
@@ -27,10 +26,7 @@ def end_isolation(ledger: Ledger, lane: str) -> None:
     Raises:
         LedgerError: the ledger fails.
     """
-    try:
-        ledger.client.delete(ledger.key(f"isolation:{lane}"))
-    except redis.RedisError as error:
-        raise _translate(error) from error
+    ledger.client.delete(ledger.key(f"isolation:{lane}"))
 
 
 def renew_isolation(ledger: Ledger, lane: str, seconds: float) -> None:
@@ -39,9 +35,5 @@ def renew_isolation(ledger: Ledger, lane: str, seconds: float) -> None:
     Raises:
         LedgerError: the ledger fails.
     """
-    try:
+    with suppress(LedgerFull):
         ledger.client.set(ledger.key(f"isolation:{lane}"), 1, px=round(seconds * 1000))
-    except redis.exceptions.OutOfMemoryError:
-        return
-    except redis.RedisError as error:
-        raise _translate(error) from error

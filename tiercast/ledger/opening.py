@@ -9,13 +9,14 @@ from typing import Any, Literal, cast
 
 import redis
 
-from ..errors import LedgerUnsuited
+from ..errors import LedgerError, LedgerUnsuited
 from ..settings import Settings
 from . import keys
+from .client import connect
 from .clock import clock_state
 from .digests import Digests
 from .rewriting import refusal
-from .store import Ledger, _translate, connect
+from .store import Ledger
 
 Role = Literal["receiver", "worker", "operator"]
 
@@ -58,14 +59,11 @@ def prepare(ledger: Ledger, settings: Settings) -> Digests:
         LedgerUnsuited: the server or what it holds contradicts our promises; the message says what to do.
         LedgerUnavailable: it does not answer.
     """
-    try:
-        found = examine(ledger, settings)
-        if found.errors:
-            raise LedgerUnsuited("\n".join(found.errors))
-        _agree_on_layout(ledger)
-        return _agree_on_hash_key(ledger, settings)
-    except redis.RedisError as error:
-        raise _translate(error) from error
+    found = examine(ledger, settings)
+    if found.errors:
+        raise LedgerUnsuited("\n".join(found.errors))
+    _agree_on_layout(ledger)
+    return _agree_on_hash_key(ledger, settings)
 
 
 def examine(ledger: Ledger, settings: Settings) -> Suitability:
@@ -79,8 +77,12 @@ def examine(ledger: Ledger, settings: Settings) -> Suitability:
             f"The ledger's server evicts keys when memory is short (maxmemory-policy {policy}), which would lose "
             "acknowledged deliveries. Set: maxmemory-policy noeviction"
         )
-    if settings.durability == "fsync" and not _synced_always(ledger, info):
-        errors.append(_NOT_SYNCED)
+    elif not policy:
+        warnings.append(_UNSEEN.format("maxmemory-policy", "noeviction, or acknowledged deliveries are lost"))
+    if settings.durability == "fsync" and (why_not := _why_not_synced(ledger, info)):
+        errors.append(why_not)
+    elif int(info.get("aof_enabled", 0)) and _config(ledger, "appendfsync") is None:
+        warnings.append(_UNSEEN.format("appendfsync", "everysec or always"))
     if not int(info.get("aof_enabled", 0)):
         warnings.append(
             "The ledger's server keeps no append-only file: what was acknowledged is lost when it restarts. "
@@ -104,14 +106,11 @@ def durability_faults(ledger: Ledger, settings: Settings) -> list[str]:
     Raises:
         LedgerUnavailable: it does not answer.
     """
-    try:
-        if settings.durability == "fsync":
-            synced = _synced_always(ledger, ledger.client.info("persistence"))
-            return [] if synced else [_NOT_SYNCED]
-        if settings.durability.startswith("replica:"):
-            return _replica_faults(settings, ledger.client.info("replication"))
-    except redis.RedisError as error:
-        raise _translate(error) from error
+    if settings.durability == "fsync":
+        why_not = _why_not_synced(ledger, ledger.client.info("persistence"))
+        return [why_not] if why_not else []
+    if settings.durability.startswith("replica:"):
+        return _replica_faults(settings, ledger.client.info("replication"))
     return []
 
 
@@ -134,6 +133,14 @@ _NOT_SYNCED = (
     "TIERCAST_DURABILITY is fsync, but the ledger's server does not sync every write. "
     "Set: appendonly yes, appendfsync always"
 )
+
+_SYNC_UNSEEN = (
+    "TIERCAST_DURABILITY is fsync, but the ledger's server does not let us see whether it syncs every write: it "
+    "refuses CONFIG GET. Allow that (ACL: +config|get), or set TIERCAST_DURABILITY to written or replica:N"
+)
+
+#: What a server that refuses CONFIG GET, as managed ones do, does not show: a setting, and what it has to be.
+_UNSEEN = "The ledger's server refuses CONFIG GET, so its {} could not be seen. See to it that it is {}."
 
 
 def _replica_faults(settings: Settings, info: dict[str, Any]) -> list[str]:
@@ -159,16 +166,22 @@ def _version_errors(info: dict[str, Any]) -> list[str]:
     return [f"The ledger's server is {name.capitalize()} {text}; Tiercast needs Redis 7.2 or Valkey 8 ({oldest})."]
 
 
-def _synced_always(ledger: Ledger, info: dict[str, Any]) -> bool:
-    return bool(int(info.get("aof_enabled", 0))) and _config(ledger, "appendfsync") == "always"
+def _why_not_synced(ledger: Ledger, info: dict[str, Any]) -> str | None:
+    """Why the server does not sync every write, as far as it lets us see; None where it does."""
+    if not int(info.get("aof_enabled", 0)):
+        return _NOT_SYNCED
+    found = _config(ledger, "appendfsync")
+    return _SYNC_UNSEEN if found is None else None if found == "always" else _NOT_SYNCED
 
 
 def _config(ledger: Ledger, name: str) -> str | None:
     """Read a setting; None where the server does not let us (managed services, ACL)."""
     try:
         values = cast(dict[Any, Any], ledger.client.config_get(name))
-    except redis.exceptions.ResponseError:
-        return None
+    except LedgerError as error:
+        if isinstance(error.__cause__, redis.exceptions.ResponseError):
+            return None
+        raise
     value = values.get(name, values.get(name.encode()))
     return value.decode() if isinstance(value, bytes) else value
 

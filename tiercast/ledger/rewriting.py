@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 import redis
 import structlog
 
+from ..errors import LedgerError
+
 if TYPE_CHECKING:
     from .store import Ledger
 
@@ -29,8 +31,8 @@ def look_after_files(ledger: Ledger, now_ms: int) -> None:
     """
     try:
         _look(ledger, now_ms)
-    except (redis.RedisError, OSError) as error:
-        log.info("rewrite.postponed", error=type(error).__name__)
+    except (LedgerError, OSError) as error:
+        log.info("rewrite.postponed", error=type(error.__cause__ or error).__name__)
 
 
 def begin(ledger: Ledger, now_ms: int, run_id: str = "", rewrites: int = 0) -> None:
@@ -62,7 +64,7 @@ def refusal(ledger: Ledger) -> str | None:
     """Why the server does not rewrite its append-only file for us; None where it does, or was not asked.
 
     Raises:
-        redis.RedisError: it does not answer.
+        LedgerError: it does not answer.
     """
     found = cast("bytes | None", ledger.client.hget(ledger.key("rewrite"), "refused"))
     return found.decode().partition(" ")[2] if found else None
@@ -91,10 +93,13 @@ def _look(ledger: Ledger, now_ms: int) -> None:
     try:
         client.bgrewriteaof()
         log.info("rewrite.begun")
-    except redis.exceptions.ResponseError as error:
+    except LedgerError as error:
+        answer = error.__cause__
+        if not isinstance(answer, redis.exceptions.ResponseError):
+            raise
         end(ledger, done=False)
-        if not any(word in str(error).lower() for word in _BUSY):
-            news = client.hset(key, "refused", f"{now_ms} {str(error)[:200]}")
+        if not any(word in str(answer).lower() for word in _BUSY):
+            news = client.hset(key, "refused", f"{now_ms} {str(answer)[:200]}")
             if news:
                 log.warning("rewrite.refused", remedy="allow BGREWRITEAOF, or rewrite the append-only file yourself")
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
-from ..redis_address import RedisAddress
 from . import keys, rows, scripts
+from .client import LedgerClient, translate
 from .model import Answer, Claim, Due, Exchange, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted
-from .refusal import REMEDIES, error_code
 from .rewriting import look_after_files
 from .wire import ask
 
@@ -37,21 +35,6 @@ _PROBE = "#!lua\nreturn redis.call('SET', KEYS[1], '1', 'PX', 60000)"
 _REPEATS = 3
 
 
-def connect(url: str, *, timeout: float, connections: int = 64) -> redis.Redis:
-    """Open a client that never retries by itself: repeating is decided where its meaning is known.
-
-    `timeout` is seconds, for connecting and for each answer.
-    """
-    return redis.Redis(
-        **RedisAddress.read(url).client_options(),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(NoBackoff(), 0),
-        max_connections=connections,
-        health_check_interval=0,
-    )
-
-
 def new_token() -> str:
     """Make a claim's token."""
     return secrets.token_urlsafe(9)
@@ -66,7 +49,7 @@ class Ledger:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: LedgerClient,
         *,
         prefix: str = "tc",
         lease: float = 30.0,
@@ -95,6 +78,19 @@ class Ledger:
         """Put the prefix before a key's name (see keys.py)."""
         return self.prefix + name
 
+    def close(self) -> None:
+        """Close its connections."""
+        self.client.close()
+
+    def is_begun(self) -> bool:
+        """Whether anybody has used this ledger yet."""
+        return bool(self.client.exists(self.key("meta")))
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that the server uses, and its limit (0 for none)."""
+        info = cast("dict[str, int]", self.client.info("memory"))
+        return int(info["used_memory"]), int(info.get("maxmemory", 0))
+
     # --- receivers
 
     def record(self, deliveries: Sequence[tuple[str, str, bytes]], *, due_ms: Sequence[int] | None = None) -> Recorded:
@@ -113,17 +109,13 @@ class Ledger:
 
     def ping(self) -> None:
         """Raise unless the ledger answers and could record: it writes a key that expires (`probe` in keys.py)."""
-        try:
-            info = self.client.info("memory")
-            role = self.client.role()
-            self.client.eval(_PROBE, 1, self.key("probe"))
-        except redis.RedisError as error:
-            raise _translate(error) from error
+        used, limit = self.memory()
+        role = self.client.role()
+        self.client.eval(_PROBE, 1, self.key("probe"))
         if role[0] not in (b"master", "master"):
             raise LedgerUnavailable("the ledger's server is a replica and takes no writes")
-        limit = int(info.get("maxmemory", 0))
         # Half of what is beyond the share is kept for sources that stored little (see record.lua).
-        if limit and int(info["used_memory"]) >= limit * (1 + self._memory_share) / 2:
+        if limit and used >= limit * (1 + self._memory_share) / 2:
             raise LedgerFull(_FULL["memory"])
 
     # --- workers
@@ -160,13 +152,22 @@ class Ledger:
     ) -> Exchange[HeldJob]:
         """Settle held jobs of one lane and claim the next, in one step.
 
+        Jobs are handed out only where replicas have to confirm and have confirmed the claim: after a fail-over to one
+        that does not know of it, another worker would claim them as if nobody had.
+
         `learn` names the limit or action for which a rate is learnt where the vendor refuses too many calls.
         `Exchange.settled` holds (job, "", "").
         """
         request = self._request(lane, claim) | {"settle": [rows.outcome(outcome) for outcome in outcomes]}
         if learn:
             request["learn"] = learn
-        answer = self._run("jobs", [_json(request)], durable=bool(outcomes))
+        claims = claim is not None and claim.n > 0
+        try:
+            answer = self._run("jobs", [_json(request)], durable=bool(outcomes) or claims)
+        except NotReplicated as error:
+            if claim is not None:
+                self._release(lane, claim.token, error.answer[2])
+            raise
         settled, bells, claimed, more, isolated, now, hold = answer
         token = claim.token if claim else ""
         return Exchange(
@@ -183,7 +184,8 @@ class Ledger:
         args: list[Any] = [lane, round(self.lease * 1000)]
         for pair in held:
             args += pair
-        return [bool(kept) for kept in self._run("renew", args)]
+        # A primary that was cut off, and replaced, would go on renewing what others have taken over by now.
+        return [bool(kept) for kept in self._run("renew", args, durable=True)]
 
     def due(self, lanes: Sequence[str]) -> Due:
         """Which of these lanes have work that may start now? Their bells count as under way: the caller rings."""
@@ -203,12 +205,9 @@ class Ledger:
 
     def now_ms(self) -> int:
         """The ledger's clock."""
-        try:
-            if self._test_clock and (shown := self.client.get(self.key("clock"))):
-                return int(cast(bytes, shown))
-            seconds, us = self.client.time()
-        except redis.RedisError as error:
-            raise _translate(error) from error
+        if self._test_clock and (shown := self.client.get(self.key("clock"))):
+            return int(cast(bytes, shown))
+        seconds, us = self.client.time()
         return seconds * 1000 + us // 1000
 
     def shift(self, by: float = 0.0, *, known_ms: int = 0, limits: Sequence[str] = ()) -> Shifted:
@@ -257,10 +256,7 @@ class Ledger:
         """The fields of all audit entries (see keys.py), newest first, so many a round trip; `id` is the stream's."""
         last = "+"
         while True:
-            try:
-                found = cast(Any, self.client).xrevrange(self.key("audit"), max=last, count=page)
-            except redis.RedisError as error:
-                raise _translate(error) from error
+            found = cast(Any, self.client).xrevrange(self.key("audit"), max=last, count=page)
             for id, fields in found:
                 yield {"id": _text(id)} | {_text(name): _text(value) for name, value in fields.items()}
             if len(found) < page:
@@ -338,7 +334,7 @@ class Ledger:
                     self.client.script_load(scripts.source(each, test_clock=self._test_clock))
                 return self._evaluate(digest, args, wait=wait)
         except redis.RedisError as error:
-            raise _translate(error) from error
+            raise translate(error) from error
 
     def _evaluate(self, digest: str, args: list[Any], *, wait: bool) -> Any:
         script = ("EVALSHA", digest, 1, self.prefix, *args)
@@ -347,22 +343,23 @@ class Ledger:
         mark = ("EVAL", _MARK, 1, self.key("meta"))
         answer, _, reached = ask(self.client, script, mark, ("WAIT", self._replicas, self._replica_ms))
         if reached < self._replicas:
-            raise LedgerUnavailable(f"{reached} of {self._replicas} replicas confirmed in time (TIERCAST_DURABILITY)")
+            raise NotReplicated(reached, self._replicas, answer)
         return answer
 
+    def _release(self, lane: str, token: str, claimed: Sequence[Sequence[Any]]) -> None:
+        """Give back what was claimed and is not handed out, so that its lease does not expire."""
+        outcomes = [rows.outcome(Outcome(job=_text(row[0]), token=token, verdict="released")) for row in claimed]
+        if outcomes:
+            with contextlib.suppress(LedgerError):
+                self._run("jobs", [_json(self._request(lane, None) | {"settle": outcomes})], repeats=0)
 
-def _translate(error: redis.RedisError) -> LedgerError:
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
-        return LedgerFull("the ledger's server is at its maxmemory")
-    if isinstance(error, redis.exceptions.ReadOnlyError):
-        return LedgerUnavailable("the ledger's server is a replica and takes no writes")
-    if isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
-        return LedgerUnavailable(f"the ledger does not answer ({type(error).__name__})")
-    code = error_code(error)
-    if code is not None and code in REMEDIES:
-        # The server's state, and nothing that is wrong with the command: the same may be asked again later.
-        return LedgerUnavailable(f"the ledger's server refuses ({code}): {REMEDIES[code]}")
-    return LedgerError(f"the ledger refused a command: {error}")
+
+class NotReplicated(LedgerUnavailable):
+    """The server did it, and fewer replicas than are asked for have confirmed it. `answer` is what it answered."""
+
+    def __init__(self, reached: int, asked: int, answer: Any) -> None:
+        super().__init__(f"{reached} of {asked} replicas confirmed in time (TIERCAST_DURABILITY)")
+        self.answer = answer
 
 
 def _json(value: Any) -> str:

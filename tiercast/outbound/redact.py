@@ -126,8 +126,10 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
 
 
 def _without_secrets(text: str, secrets: list[str]) -> str:
+    folded = text.casefold()
     for secret in secrets:
-        text = text.replace(secret, "[secret]")
+        if secret in text or secret.casefold() in folded:
+            text = re.sub(re.escape(secret), "[secret]", text, flags=re.IGNORECASE)
     return text
 
 

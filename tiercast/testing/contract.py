@@ -97,6 +97,10 @@ class ActionContract:
         with ActionRunner(make_action(self.action_class, self.options)) as runner:
             yield runner
 
+    def job(self, action: Action, event: Event | None = None) -> Job:
+        """A job of the action."""
+        return make_job(action, event)
+
     def secrets(self, action: Action) -> list[str]:
         """The values of the options that are secret."""
         declared = self.action_class.Options().fields
@@ -130,22 +134,22 @@ class ActionContract:
     def test_it_shows_no_secret(self) -> None:
         with self.running() as runner:
             action = runner.action
-            shown = f"{action!r} {action} {action.options!r} {make_job(action)!r}"
+            shown = f"{action!r} {action} {action.options!r} {self.job(action)!r}"
             assert not [secret for secret in self.secrets(action) if secret in shown]
 
     @pytest.mark.parametrize("type_", TIER_EVENTS)
     def test_it_performs_every_tier_event(self, type_: str) -> None:
         with self.running() as runner:
-            self.check(runner, make_job(runner.action, sample_event(type_)))
+            self.check(runner, self.job(runner.action, sample_event(type_)))
 
     @pytest.mark.parametrize("changes", [{"email": None, "name": None, "source_id": None}, {"customer": False}])
     def test_it_bears_nulls(self, changes: Mapping[str, Any]) -> None:
         with self.running() as runner:
-            self.check(runner, make_job(runner.action, sample_event(**changes)))
+            self.check(runner, self.job(runner.action, sample_event(**changes)))
 
     def test_it_performs_24_jobs_at_once(self) -> None:
         with self.running() as runner:
-            jobs = [make_job(runner.action) for _ in range(24)]
+            jobs = [self.job(runner.action) for _ in range(24)]
             for job, outcome in zip(jobs, runner.perform_at_once(jobs), strict=True):
                 self.check_outcome(runner.action, job, outcome)
 
@@ -154,8 +158,8 @@ class ActionContract:
             return
         with self.running() as runner:
             # The first call may have to import and to connect.
-            self.check(runner, make_job(runner.action))
-            job = make_job(runner.action)
+            self.check(runner, self.job(runner.action))
+            job = self.job(runner.action)
             with _Watch() as machine:
                 blocked = runner.run(_longest_block(runner.action, job))
             late = blocked - machine.longest
@@ -168,19 +172,19 @@ class ActionContract:
             return
         with self.running() as runner:
             for after in (0.0, 0.001, 0.01):
-                job = make_job(runner.action)
+                job = self.job(runner.action)
                 outcome = runner.perform_cancelled(job, after=after)
                 if not isinstance(outcome, asyncio.CancelledError):
                     self.check_outcome(runner.action, job, outcome)
                 # Whatever was cancelled, the next job must find the action usable.
-                self.check(runner, make_job(runner.action))
+                self.check(runner, self.job(runner.action))
 
     def test_its_bulk_call_answers_for_known_jobs_and_once(self) -> None:
         if not self.action_class.is_bulk():
             return
         with self.running() as runner:
             action = runner.action
-            jobs = [make_job(action) for _ in range(min(action.max_batch, 25))]
+            jobs = [self.job(action) for _ in range(min(action.max_batch, 25))]
             answered = runner.perform_many(jobs)
             keys = [job.key for job, _ in answered]
             assert len(keys) == len(set(keys)), "a job was answered for twice"
@@ -190,7 +194,7 @@ class ActionContract:
 
     def test_it_closes_more_than_once(self) -> None:
         with self.running() as runner:
-            self.check(runner, make_job(runner.action))
+            self.check(runner, self.job(runner.action))
             runner.close()
 
     def check(self, runner: ActionRunner, job: Job) -> None:

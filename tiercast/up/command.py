@@ -103,7 +103,7 @@ def _up(folder: Folder, config: Path | None, signals: Signals, *, port: int, sam
             env |= {"TIERCAST_REDIS_URL": server.url}
             settings = load_settings(env)
         ledger = open_ledger(settings, role="operator")
-        stack.callback(ledger.client.close)
+        stack.callback(ledger.close)
         narrator = Narrator(Follower(ledger, Reader(ledger, prepare(ledger, settings))), home=Path.cwd())
         stack.callback(narrator.stop)
         stack.enter_context(folder.environment(_shown(env) | {"TIERCAST_URL": f"http://127.0.0.1:{port}"}))

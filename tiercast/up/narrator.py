@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import redis
 
 from ..errors import TiercastError
 from ..ledger.following import Follower
@@ -85,7 +84,7 @@ class Narrator:
             try:
                 self.look()
                 away = False
-            except (TiercastError, redis.RedisError) as error:
+            except TiercastError as error:
                 if not away and not self._stop.is_set():
                     self._say(f"{_now()}  cannot look into the ledger ({type(error).__name__})")
                 away = True

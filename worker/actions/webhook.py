@@ -79,7 +79,11 @@ class Webhook(Action):
         authorization = Secret(
             load_default=None, metadata={"description": "the whole Authorization header, if the endpoint wants one"}
         )
-        method = fields.String(load_default="POST", validate=validate.OneOf(["POST", "PUT", "PATCH"]))
+        method = fields.String(
+            load_default="POST",
+            validate=validate.OneOf(["POST", "PUT", "PATCH"]),
+            metadata={"description": "of HTTP"},
+        )
         body = fields.Raw(
             load_default=None,
             allow_none=True,

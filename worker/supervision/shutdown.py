@@ -58,7 +58,7 @@ def shut_down(
         _close(drain.executor.action, loop)
     loop.stop()
     ringer.close(1.0)
-    ledger.client.close()
+    ledger.close()
 
 
 def _cancel(actions: Sequence[JobsDrain], loop: EventLoop) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
-
-import redis
 
 from ...config.model import Config
 from ...errors import LedgerError, LedgerUnsuited
 from ...ledger import Ledger, examine, keys, open_ledger, prepare
 from ...ledger.model import LaneInfo
 from ...ledger.reading import Reader
+from ...ledger.refusal import error_code
 from ...redis_address import place
 from ...settings import Settings
 from ..lanes import configured, stands_still
@@ -30,17 +28,18 @@ def check_ledger(settings: Settings, config: Config | None) -> Iterator[Finding]
     try:
         yield from _check_server(ledger, settings, where)
         # A ledger that nobody has used yet is left so: what begins it also chooses its hash key.
-        if ledger.client.exists(ledger.key("meta")):
+        if ledger.is_begun():
             reader = Reader(ledger, prepare(ledger, settings))
             lanes = reader.lanes()
             yield from _check_lanes(lanes, config)
             yield from check_work(reader, lanes, config)
     except LedgerUnsuited as unsuited:
         yield error("ledger", str(unsuited))
-    except (LedgerError, redis.RedisError) as fault:
-        yield error("ledger", f"it does not answer at {where} ({type(fault).__name__}). Is TIERCAST_REDIS_URL right?")
+    except LedgerError as fault:
+        name = type(fault.__cause__ or fault).__name__
+        yield error("ledger", f"it does not answer at {where} ({name}). Is TIERCAST_REDIS_URL right?")
     finally:
-        ledger.client.close()
+        ledger.close()
 
 
 def _check_server(ledger: Ledger, settings: Settings, where: str) -> Iterator[Finding]:
@@ -54,19 +53,14 @@ def _check_server(ledger: Ledger, settings: Settings, where: str) -> Iterator[Fi
     try:
         ledger.ping()
     except LedgerError as fault:
-        if isinstance(fault.__cause__, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
+        if error_code(fault) is None:
             raise
         # The server's own words: MISCONF, NOREPLICAS and NOPERM each name their remedy.
         yield error("ledger", f"it answers at {where}, and takes no writes: {fault}")
         return
-    used, limit = _memory(ledger)
+    used, limit = ledger.memory()
     room = f", {used * 100 // limit} % of its memory used" if limit else ""
     yield ok("ledger", f"answers at {where}, durability {settings.durability}{room}")
-
-
-def _memory(ledger: Ledger) -> tuple[int, int]:
-    info = cast("dict[str, int]", ledger.client.info("memory"))
-    return int(info["used_memory"]), int(info.get("maxmemory", 0))
 
 
 def _check_lanes(lanes: list[LaneInfo], config: Config | None) -> Iterator[Finding]:

@@ -28,10 +28,9 @@ def heard_queues(settings: Settings) -> dict[str, list[str]]:
         BrokerAway: there is nobody to ask; the message is the type of what was raised.
     """
     app = Celery("tiercast-check", set_as_current=False)
-    app.conf.update(celery_config(settings))
     app.conf.update(
+        celery_config(settings, socket_connect_timeout=_TIMEOUT, socket_timeout=_TIMEOUT, max_retries=0),
         broker_connection_timeout=_TIMEOUT,
-        broker_transport_options={"socket_connect_timeout": _TIMEOUT, "socket_timeout": _TIMEOUT, "max_retries": 0},
     )
     try:
         with app.connection_for_write() as connection:

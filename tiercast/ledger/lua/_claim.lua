@@ -196,7 +196,7 @@ local function claim_due(lane, claim)
   local limits, learnt
   if #picked > 0 then limits, learnt = limits_of(claim) end
   local members, delays, starts, start = {}, {}, limits and {}, T_US
-  local held, leases, ends, mark = {}, {}, int(T + claim.lease), claim.token .. ' '
+  local held, tokens, ends, mark = {}, {}, int(T + claim.lease), claim.token .. ' '
   for i, pair in ipairs(picked) do
     if limits and (i - 1) % claim.per_call == 0 then
       local late
@@ -214,13 +214,13 @@ local function claim_due(lane, claim)
     members[i], delays[i] = pair[1], start == T_US and '0' or delay_until(start)
     if starts then starts[i] = int(start) end
     held[2 * i - 1], held[2 * i] = ends, pair[1]
-    leases[2 * i - 1], leases[2 * i] = pair[1], mark .. pair[2]
+    tokens[2 * i - 1], tokens[2 * i] = pair[1], mark .. pair[2]
   end
   if learnt and start > T_US then grow(claim.learn, learnt) end
   if #members > 0 then
     call_many('ZREM', P .. 'due:' .. lane, members)
     call_many('ZADD', P .. 'held:' .. lane, held)
-    call_many('HSET', P .. 'lease:' .. lane, leases)
+    call_many('HSET', P .. 'lease:' .. lane, tokens)
     local claimed = cjson.encode({ members = members, starts = starts })
     call('SET', P .. 'claim:' .. claim.token, claimed, 'PX', int(claim.lease * 2))
     if probe then hold_for_probe(lane, probe) end

@@ -4,7 +4,7 @@
 -- place (s:<group>) of each of its groups; places are taken all at once or not at all, so nobody waits in a ring.
 -- Touches j:, d:, p:, k:, s:, n:, once:, unfinished, ix:j:, trim, due:, lane:, lanes.
 
-local KEEP, KEEP_DEAD = 7 * 86400000, 30 * 86400000  -- replaced by the caller's retention
+local KEEP, KEEP_DEAD  -- the retention (ms) of what ended well and of what did not; each script sets it
 
 --STATES job: final indexed needs_operator
 --STATES delivery: needs_operator

@@ -8,6 +8,9 @@
 --     delivery is owed again; `only` limits which missing jobs it adds, `rounds` which done ones it does again
 -- Touches all of _common and _parking; b: and d: of the deliveries.
 
+--STATES job: may_retry may_drop may_resolve may_redo
+--STATES delivery: may_replay
+
 local function lane_of(job) return 'jobs/' .. action_of(job) end
 
 local function held(job) return call('HEXISTS', P .. 'lease:' .. lane_of(job), job) == 1 end
@@ -115,27 +118,27 @@ function verbs.retry(m, state)
   local f = call('HMGET', P .. 'j:' .. m.job, 'ps', 'r')
   if f[1] then return { 'no', 'this event can never lead to it: ' .. (f[2] or '') } end
   probe_now(lane_of(m.job))
-  if state == 'dead' or state == 'skipped' or state == 'superseded' then return try_again(m.job) end
-  if state == 'owed' and not held(m.job) then
+  if held(m.job) then return { 'no', 'it is being performed right now' } end
+  if MAY_RETRY[state] and FINAL[state] then return try_again(m.job) end
+  if MAY_RETRY[state] then
     owe(lane_of(m.job), m.job)
-    return { 'ok', 'owed' }
+    return { 'ok', state }
   end
-  if state == 'owed' then return { 'no', 'it is being performed right now' } end
   if state == 'uncertain' then return { 'no', 'its outcome is unknown: decide it with jobs resolve' } end
   if state == 'parked' then return { 'no', 'it waits for another job of its order or once group' } end
   return { 'no', 'it is ' .. state .. '; to do it again: tiercast jobs redo' }
 end
 
 function verbs.drop(m, state)
-  if state == 'owed' and held(m.job) then return { 'no', 'it is being performed right now' } end
-  if state == 'owed' or state == 'parked' or state == 'dead' or state == 'uncertain' then
+  if held(m.job) then return { 'no', 'it is being performed right now' } end
+  if MAY_DROP[state] then
     return pull_out_and_advance(m.job, 'skipped', 'dropped by an operator')
   end
   return { 'no', 'it is ' .. state }
 end
 
 function verbs.resolve(m, state)
-  if state ~= 'uncertain' then return { 'no', 'it is ' .. state .. ', not uncertain' } end
+  if not MAY_RESOLVE[state] then return { 'no', 'it is ' .. state .. ', not uncertain' } end
   if m.as == 'retry' then
     call('HDEL', P .. 'j:' .. m.job, 'm', 'mt')
     return start_over(m.job)
@@ -155,7 +158,7 @@ local refused_redo = {
 -- no once group: the operator asks for one more. A round is made once, so the same request again finds it and makes
 -- no other, be it from a second operator or after a lost answer.
 function verbs.redo(m, state)
-  if state ~= 'done' then return { 'no', refused_redo[state] or ('it is ' .. state) } end
+  if not MAY_REDO[state] then return { 'no', refused_redo[state] or ('it is ' .. state) } end
   local first, round = string.match(m.job, '^(.*):r(%d+)$')
   local again = (first or m.job) .. ':r' .. int((tonumber(round) or 1) + 1)
   local there = call('HGET', P .. 'j:' .. again, 's')
@@ -205,6 +208,7 @@ function verbs.replay(m)
     return { 'no', 'there is no such delivery' }
   end
   if f[1] == 'duplicate' then return { 'no', 'it is a duplicate; replay ' .. (f[3] or 'the first') } end
+  if not DELIVERY_MAY_REPLAY[f[1]] then return { 'no', 'it is ' .. f[1] } end
   if call('EXISTS', P .. 'b:' .. m.delivery) == 0 then
     return { 'no', 'its body was removed, because its customer was forgotten' }
   end

@@ -49,6 +49,7 @@ class FakeBraze(FakeVendor):
         users: the attributes of each user, by identifier.
         events: what was taken, in order.
         blocked: external ids that the vendor bans.
+        spoilers: ids that refuse the whole call, with no word about which.
         attributes_counted: how many attributes were written; the vendor bills them.
         maintenance: answer 202 `queued` and take everything.
         errors_without_index: leave out which object an error is about.
@@ -63,6 +64,7 @@ class FakeBraze(FakeVendor):
         self.users: dict[str, dict[str, Any]] = {}
         self.events: list[Event] = []
         self.blocked: set[str] = set()
+        self.spoilers: set[str] = set()
         self.attributes_counted = 0
         self.maintenance = False
         self.errors_without_index = False
@@ -113,6 +115,8 @@ class FakeBraze(FakeVendor):
         if not any(lists.values()):
             told = "Valid data must be provided in the 'attributes', 'events', or 'purchases' fields."
             return Answer(status=400, body={"message": told})
+        if any(item.get("external_id") in self.spoilers for items in lists.values() for item in items):
+            return Answer(status=400, body={"message": "The request body is malformed"})
         if sum(map(len, lists.values())) > MOST_OBJECTS:
             return Answer(status=400, body={"message": f"The request has more than {MOST_OBJECTS} objects"})
         errors = []

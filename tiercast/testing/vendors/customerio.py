@@ -64,6 +64,8 @@ class FakeCustomerIO(FakeVendor):
         people: in order of their creation.
         events: what was kept, in order.
         sent: how many events were accepted, twins too.
+        invalid: identifiers whose entry is refused.
+        spoilers: identifiers that refuse the whole call, with no word about which.
         region: where the account lives; `eu` at a host of the US is redirected there.
     """
 
@@ -74,6 +76,8 @@ class FakeCustomerIO(FakeVendor):
         self.people: list[Person] = []
         self.events: list[Event] = []
         self.sent = 0
+        self.invalid: set[str] = set()
+        self.spoilers: set[str] = set()
         self.region = "us"
         super().__init__(limits=limits)
 
@@ -124,9 +128,13 @@ class FakeCustomerIO(FakeVendor):
         entries = body.get("batch") if isinstance(body, dict) and set(body) == {"batch"} else None
         if not isinstance(entries, list) or not entries:
             return Answer(status=400, body={"errors": [_error("invalid", "batch", "batch must be a list of objects")]})
+        if self.spoilers & {name for entry in entries for name in _named(entry)}:
+            return Answer(status=400, body={"errors": [_error("invalid", "", "the request is malformed")]})
         errors = []
         for index, entry in enumerate(entries):
             fault = _fault(entry)
+            if fault is None and self.invalid & _named(entry):
+                fault = _error("invalid", "identifiers", "the identifier is not valid")
             if fault is not None:
                 errors.append({"batch_index": index, **fault})
             elif entry["action"] == "identify":
@@ -175,6 +183,11 @@ class FakeCustomerIO(FakeVendor):
             found = Person({name: value})
             self.people.append(found)
         return found
+
+
+def _named(entry: Any) -> set[str]:
+    identifiers = entry.get("identifiers") if isinstance(entry, dict) else None
+    return {str(value) for value in identifiers.values()} if isinstance(identifiers, dict) else set()
 
 
 def _claimed(attributes: Mapping[str, Any]) -> set[str]:

@@ -54,6 +54,7 @@ class FakeHubSpot(FakeVendor):
             enumeration parted by "|".
         unique: the properties that can name a contact.
         versions: the status of a partial failure, by version of the API; a version that is not there was retired.
+        invalid: ids whose item is refused, as an address that HubSpot does not take is.
         spoilers: ids that refuse the whole call, with no word about which.
         conflicts: ids that answer 409 for the whole call.
         errors_without_trace: leave out which input an error is about.
@@ -83,6 +84,7 @@ class FakeHubSpot(FakeVendor):
         }
         self.unique = {"email", "voucherify_source_id"}
         self.versions = {"2026-03": 207, "2026-09": 200}
+        self.invalid: set[str] = set()
         self.spoilers: set[str] = set()
         self.conflicts: set[str] = set()
         self.errors_without_trace = False
@@ -177,7 +179,8 @@ class FakeHubSpot(FakeVendor):
 
     def _fault(self, entry: Mapping[str, Any]) -> str | None:
         """What is wrong with an item, as HubSpot words it."""
-        if entry.get("idProperty") == "email" and not _EMAIL.fullmatch(entry["id"].strip()):
+        wrong = entry.get("idProperty") == "email" and not _EMAIL.fullmatch(entry["id"].strip())
+        if wrong or self._name(entry) in self.invalid:
             return _invalid("email", "INVALID_EMAIL", f"Email address {entry['id']} is invalid")
         for name, value in entry["properties"].items():
             wanted = self.properties.get(name)
