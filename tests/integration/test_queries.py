@@ -18,9 +18,9 @@ from tiercast.history.rows import FiledDelivery, FiledJob, Named
 from tiercast.history.store import History
 from tiercast.ids import received_ms
 from tiercast.ledger import Digests, Ledger
+from tiercast.ledger.client import connect
 from tiercast.ledger.model import Outcome
 from tiercast.ledger.reading import Filter, Reader
-from tiercast.ledger.store import connect
 from tiercast.queries.listing import Count, Queries
 from tiercast.samples import envelope, sample_data, sample_event
 
