@@ -18,6 +18,8 @@ from itertools import combinations
 from statistics import median
 from typing import Any
 
+import sqlalchemy as sa
+
 from bench.filed import SOURCES, Shop
 from tiercast.history import tables
 from tiercast.history.address import HistoryAddress
@@ -105,36 +107,49 @@ def copy_all(address: HistoryAddress, until_ms: int, copy: int, span_ms: int) ->
             f"{by_ms})), 12, '0') || substr(replace({{0}}::text, '-', ''), 13))::uuid"
         )
     )
-    with engine.connect().execution_options(tiercast_writes=True) as connection, connection.begin():
+    with engine.connect().execution_options(tiercast_writes=True) as connection:
         if address.path:
             driver: Any = connection.connection.driver_connection
+            # It can be made again, so it need not survive a loss of power.
+            driver.execute("PRAGMA synchronous = OFF")
+            driver.execute("PRAGMA cache_size = -2000000")
             driver.create_function("shift", 1, lambda id: _shifted(id, by_ms), deterministic=True)
-        for table, key in ((tables.delivery, "id"), (tables.job, "delivery"), (tables.attempt, "delivery")):
-            special = {
-                key: shift.format(f'"{key}"'),
-                "first": f"CASE WHEN first IS NULL THEN NULL ELSE {shift.format('first')} END",
-                "event_id": f"event_id || '-{copy}'",
-                "settled_ms": f"settled_ms + {by_ms}",
-                "changed_ms": f"changed_ms + {by_ms}",
-                "started_ms": f"started_ms + {by_ms}",
-            }
-            names = [column.name for column in table.c]
-            columns = ", ".join(f'"{name}"' for name in names)
-            values = ", ".join(special.get(name, f'"{name}"') for name in names)
-            end = first_id(until_ms)
-            parameter, value = ("?", tables.to_bytes(end)) if address.path else ("%s::uuid", end)
-            connection.exec_driver_sql(
-                f'INSERT INTO "{table.name}" ({columns}) SELECT {values} FROM "{table.name}" '
-                f'WHERE "{key}" < {parameter} ORDER BY "{key}"',
-                (value,),
-            )
-        for classes, table in ((tables.delivery_class, tables.delivery), (tables.job_class, tables.job)):
-            counted = f'SELECT count(*) FROM "{table.name}" t WHERE t.class = "{classes.name}".id'
-            connection.exec_driver_sql(f'UPDATE "{classes.name}" SET rows = ({counted})')
+        with connection.begin():
+            _copy_rows(connection, shift, copy, by_ms, first_id(until_ms))
     if address.path is None:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE")
     engine.dispose()
+
+
+def _copy_rows(connection: sa.Connection, shift: str, copy: int, by_ms: int, end: str) -> None:
+    is_sqlite = connection.dialect.name == "sqlite"
+    parameter, value = ("?", tables.to_bytes(end)) if is_sqlite else ("%s::uuid", end)
+    for table, key in ((tables.delivery, "id"), (tables.job, "delivery"), (tables.attempt, "delivery")):
+        special = {
+            key: shift.format(f'"{key}"'),
+            "first": f"CASE WHEN first IS NULL THEN NULL ELSE {shift.format('first')} END",
+            "event_id": f"event_id || '-{copy}'",
+            "settled_ms": f"settled_ms + {by_ms}",
+            "changed_ms": f"changed_ms + {by_ms}",
+            "started_ms": f"started_ms + {by_ms}",
+        }
+        names = [column.name for column in table.c]
+        columns = ", ".join(f'"{name}"' for name in names)
+        values = ", ".join(special.get(name, f'"{name}"') for name in names)
+        connection.exec_driver_sql(
+            f'INSERT INTO "{table.name}" ({columns}) SELECT {values} FROM "{table.name}" '
+            f'WHERE "{key}" < {parameter} ORDER BY "{key}"',
+            (value,),
+        )
+    for classes, table, key in (
+        (tables.delivery_class, tables.delivery, "id"),
+        (tables.job_class, tables.job, "delivery"),
+    ):
+        copied = (
+            f'SELECT count(*) FROM "{table.name}" t WHERE t.class = "{classes.name}".id AND t."{key}" < {parameter}'
+        )
+        connection.exec_driver_sql(f'UPDATE "{classes.name}" SET rows = rows + ({copied})', (value,))
 
 
 def _shifted(id: bytes, by_ms: int) -> bytes:
