@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint format lock clean bench bench-endpoints bench-window bench-scale bench-fairness bench-sizing lock-bench
+.PHONY: help run test chaos lint format lock clean bench bench-endpoints bench-window bench-scale bench-fairness bench-sizing bench-history lock-bench
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ bench-fairness: $(STAMP)  ## Measure what hanging actions cost the others
 
 bench-sizing: $(STAMP)  ## Compute machines for events a day from what the others measured
 	@exec $(BIN)/python -m bench.sizing $(ARGS)
+
+bench-history: $(STAMP)  ## Measure filing, and pages of a history of 5,000,000 deliveries (ARGS="--copies 0" for 500,000)
+	@exec $(BIN)/python -m bench.history $(ARGS)
 
 lock-bench:  ## Renew the lock files of the peers (needs uv and npm)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \

@@ -70,6 +70,10 @@ class Shop:
         document = envelope(kind, data, event_id=f"evcus_{self._random.randbytes(12).hex()}")
         return kind, json.dumps(document, separators=(",", ":")).encode()
 
+    def seed_from(self, number: int) -> None:
+        """Go on with delivery `number` in another process than the one that made those before it."""
+        self._random = random.Random(self.seed + number)
+
     def deliveries(self, count: int) -> Iterator[FiledDelivery]:
         """So many of them."""
         for number in range(count):

@@ -116,6 +116,7 @@ class Settings:
     lease: float
     keep_days: float
     keep_dead_days: float
+    keep_history_days: float
     log_format: str
     log_level: str
 
@@ -157,6 +158,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         memory_share=_number(env, "TIERCAST_MEMORY_SHARE", 0.8, float, 0.1, 0.95, "a share of the ledger's maxmemory"),
         lease=_number(env, "TIERCAST_LEASE", 30.0, float, 1, 3600, "seconds"),
         keep_days=_number(env, "TIERCAST_KEEP_DAYS", 7.0, float, 0, 3650, "days"),
+        keep_history_days=_number(env, "TIERCAST_KEEP_DAYS", 90.0, float, 0, 3650, "days"),
         keep_dead_days=_number(env, "TIERCAST_KEEP_DEAD_DAYS", 30.0, float, 0, 3650, "days"),
         log_format=_matching(env, "TIERCAST_LOG_FORMAT", "text", "text|json", "text or json"),
         log_level=_matching(

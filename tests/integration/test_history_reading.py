@@ -19,10 +19,11 @@ from tests.histories import BEGIN_MS, DIALECTS, a_delivery, a_job, address_of, d
 from tiercast.error_pattern import error_pattern
 from tiercast.history import walking
 from tiercast.history.budget import Budget, OverBudget
-from tiercast.history.filtering import HistoryFilter, received_ms
+from tiercast.history.filtering import HistoryFilter
 from tiercast.history.reading import Count
 from tiercast.history.rows import FiledDelivery, FiledJob, Named
 from tiercast.history.store import History
+from tiercast.ids import received_ms
 
 SHOP = Shop(seed=7, customers=25, dead=0.1, bodies=10)
 FILED = [SHOP.delivery(n) for n in range(300)]
@@ -210,6 +211,7 @@ def test_pages_by_class_get_on_without_any_time(filled: History, which: HistoryF
     before = None
     for _ in range(100):
         page = filled.reading.deliveries(which, limit=50, before=before, seconds=0)
+        assert len(page.rows) <= 50
         found += [each.id for each in page.rows]
         before = page.before
         if before is None:

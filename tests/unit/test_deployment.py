@@ -164,7 +164,7 @@ def test_flower_without_a_password_does_not_start(environment: dict[str, str]) -
 
 
 def test_compose_has_every_process_of_the_procfile_and_what_they_need() -> None:
-    assert set(SERVICES) == {*procfile(), "valkey", "mailpit"}
+    assert set(SERVICES) == {*procfile(), "valkey", "postgres", "mailpit"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -192,6 +192,10 @@ def test_the_ledger_cannot_be_reached_from_outside_and_keeps_all() -> None:
     assert valkey["networks"] == ["ledger"]
     assert COMPOSE["networks"]["ledger"] == {"internal": True}
     assert "ledger:/data" in valkey["volumes"]
+    postgres = SERVICES["postgres"]
+    assert postgres["networks"] == ["ledger"]
+    assert "ports" not in postgres
+    assert "history:/var/lib/postgresql/data" in postgres["volumes"]
     for setting in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
         assert setting in valkey["command"][-1]
 
@@ -206,7 +210,13 @@ def test_the_spool_outlives_the_container_and_belongs_to_the_images_user() -> No
 
 
 def test_no_secret_stands_in_compose_and_a_missing_one_is_named() -> None:
-    for name in ("VALKEY_PASSWORD", "TIERCAST_HASH_KEY", "TIERCAST_WEBHOOK_SECRETS", "FLOWER_BASIC_AUTH"):
+    for name in (
+        "VALKEY_PASSWORD",
+        "POSTGRES_PASSWORD",
+        "TIERCAST_HASH_KEY",
+        "TIERCAST_WEBHOOK_SECRETS",
+        "FLOWER_BASIC_AUTH",
+    ):
         assert f"${{{name}:?" in COMPOSE_TEXT
         assert re.search(f"^{name}=$", (ROOT / "examples" / "compose.env").read_text(), re.MULTILINE)
 

@@ -34,6 +34,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert (settings.max_body, settings.max_owed, settings.memory_share) == (2**20, 5_000_000, 0.8)
     assert (settings.lease, settings.keep_days, settings.keep_dead_days) == (30.0, 7.0, 30.0)
     assert (settings.log_format, settings.log_level) == ("text", "info")
+    assert settings.keep_history_days == 90.0
     assert settings.history == HistoryAddress.read("sqlite:///.tiercast/history.db")
 
 
@@ -79,6 +80,7 @@ def assert_same(one: Settings, other: Settings) -> None:
         ("TIERCAST_MEMORY_SHARE", "0.5", "memory_share", 0.5),
         ("TIERCAST_LEASE", "2.5", "lease", 2.5),
         ("TIERCAST_KEEP_DAYS", "0", "keep_days", 0.0),
+        ("TIERCAST_KEEP_DAYS", "30", "keep_history_days", 30.0),
         ("TIERCAST_KEEP_DEAD_DAYS", "90", "keep_dead_days", 90.0),
         ("TIERCAST_LOG_FORMAT", "json", "log_format", "json"),
         ("TIERCAST_LOG_LEVEL", "error", "log_level", "error"),

@@ -20,6 +20,7 @@ COMMANDS = {
     "lanes": Lazy("tiercast.cli.lanes:lanes", "See, pause and resume the queues of owed work."),
     "audit": Lazy("tiercast.cli.audit:audit", "See who changed what, and why."),
     "forget": Lazy("tiercast.cli.forget:forget", "Remove a customer from everything that is kept."),
+    "history": Lazy("tiercast.cli.history:history", "Look after the database of what was settled."),
     "actions": Lazy("tiercast.cli.actions:actions", "Try one action of the configuration."),
     "kinds": Lazy("tiercast.cli.kinds:kinds", "See which kinds of action there are."),
     "help": Lazy("tiercast.cli.help:help_", "Explain a command: tiercast help jobs retry."),

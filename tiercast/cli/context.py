@@ -17,6 +17,7 @@ from ..up.environment import environment
 if TYPE_CHECKING:
     from ..config.model import Config, Source
     from ..control import Control
+    from ..history.store import History
     from ..ledger import Ledger
     from ..ledger.reading import Reader
     from ..settings import Settings
@@ -67,6 +68,23 @@ class Context:
             return self.config
         except ConfigError as error:
             return error
+
+    @contextlib.contextmanager
+    def history(self) -> Iterator[History | None]:
+        """The history, open; None where there is none yet.
+
+        Raises:
+            HistoryUnavailable, HistoryRefused: with what to do about it.
+        """
+        address = self.settings.history
+        if address.path is not None and not address.path.exists():
+            yield None
+            return
+        # Loads the database library.
+        from ..history.store import History
+
+        with History(address) as opened:
+            yield opened
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Opened]:

@@ -7,24 +7,29 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..control.forgetting import ForgetReport, Progress
+from ..control.forgetting import ForgetReport, Progress, find
 from ..control.forgetting import forget as carry_out
 from ..errors import ConfigError
 from ..ledger import prepare
 from ..ledger.forgetting import Belongings, Forgetter
+from ..queries.forgetting import FiledBelongings, HistoryForgetter
 from ..settings import DEFAULT_SOURCE
 from . import bulk, output
 from .bulk import How, why_option
 from .context import Context, Opened, pass_context
 from .group import Failure
 
+if TYPE_CHECKING:
+    from ..history.store import History
+
 #: What no command of ours reaches.
 NOT_REACHED = (
-    "backups and snapshots of the ledger's data",
+    "backups and snapshots of the ledger's data, and of the history",
+    "PostgreSQL's write-ahead log, its archive and replicas, where the history is there",
     "disks of the ledger's replicas, until they rewrite their own files",
     "the spools of receivers on other machines; what comes from there is dropped when it is processed",
     "logs: actions of kind log write what their template says",
@@ -46,7 +51,8 @@ def forget(context: Context, customer: str, source: str | None, yes: bool, why: 
     all jobs and attempts; what is owed to them is dropped. A tombstone (a keyed
     digest) stays, so that late copies of their events are dropped, too, and so do
     their once places, so that no reward is paid again. Then the ledger's files
-    are written anew, and every key is searched for their names.
+    are written anew, and every key, and every row of the history, is searched for
+    their names.
 
     Deliveries of other customers that name them (say by a source id that both
     have) keep their record and jobs, and lose their bodies. They are counted by
@@ -62,11 +68,12 @@ def forget(context: Context, customer: str, source: str | None, yes: bool, why: 
     customer = customer.strip()
     if not customer:
         raise click.UsageError("Name the customer by id, source id or email.")
-    with context.opened() as ledger:
+    with context.opened() as ledger, context.history() as opened:
         forgetter = _forgetter(context, ledger, source)
+        history = _history_forgetter(context, ledger, forgetter, opened)
         with _progress("looking for what is theirs") as step:
-            found = forgetter.find(customer, step)
-        _confirm(found, yes=yes)
+            found, filed = find(forgetter, history, customer, step)
+        _confirm(found, filed, yes=yes)
         why = bulk.reason(How(dry_run=False, yes=yes, as_json=as_json, why=why), asked=True)
         with _progress("searching every key for their names") as step:
             report = carry_out(
@@ -74,6 +81,8 @@ def forget(context: Context, customer: str, source: str | None, yes: bool, why: 
                 forgetter,
                 found,
                 ledger.control.actor,
+                history=history,
+                filed=filed,
                 why=why,
                 spool=context.settings.spool_dir,
                 progress=Progress(
@@ -84,9 +93,9 @@ def forget(context: Context, customer: str, source: str | None, yes: bool, why: 
             )
         ledger.control.ring(report.removed.bells)
     if as_json:
-        output.as_json(_as_dict(found, report))
+        output.as_json(_as_dict(found, filed, report))
     else:
-        _tell(found, report)
+        _tell(found, filed, report)
     if report.problems:
         click.get_current_context().exit(1)
 
@@ -103,8 +112,18 @@ def _forgetter(context: Context, ledger: Opened, source: str | None) -> Forgette
     return Forgetter(ledger.ledger, ledger.reader, prepare(ledger.ledger, context.settings), sources)
 
 
-def _confirm(found: Belongings, *, yes: bool) -> None:
-    for line in _others(found, "would lose their bodies"):
+def _history_forgetter(
+    context: Context, ledger: Opened, forgetter: Forgetter, history: History | None
+) -> HistoryForgetter | None:
+    if history is None:
+        return None
+    digests = prepare(ledger.ledger, context.settings)
+    projects = ledger.reader.projects(forgetter.sources)
+    return HistoryForgetter(history.reading, history.removing, digests, forgetter.sources, projects)
+
+
+def _confirm(found: Belongings, filed: FiledBelongings, *, yes: bool) -> None:
+    for line in _others(found, filed, "would lose their bodies"):
         output.note(line)
     if len(found.identity.ids) > 1:
         ids = output.plain(", ".join(sorted(found.identity.ids)))
@@ -113,18 +132,23 @@ def _confirm(found: Belongings, *, yes: bool) -> None:
         return
     if not output.can_ask():
         raise Failure("Forgetting cannot be undone: give --yes where nobody can answer. Nothing was changed.")
-    output.note(f"{_count(found)} of customers {_ids(found)}.")
+    output.note(f"{_count(found, filed)} of customers {_ids(found)}.")
     if not click.confirm("Forget them? This cannot be undone.", err=True):
         raise Failure("Nothing was changed.")
 
 
-def _others(found: Belongings, what: str) -> Iterator[str]:
+def _mentions(found: Belongings, filed: FiledBelongings) -> Counter[str]:
+    """Of how many deliveries of each other customer the bodies go."""
+    return Counter((found.mentions | filed.mentions).values())
+
+
+def _others(found: Belongings, filed: FiledBelongings, what: str) -> Iterator[str]:
     """Whose deliveries name them, too, and what that means for those."""
-    counts = Counter(found.mentions.values())
+    counts = _mentions(found, filed)
     if counts:
         whose = ", ".join(f"{output.plain(id)} {number}" for id, number in counts.most_common(_OTHERS))
         more = f" and {len(counts) - _OTHERS} more" if len(counts) > _OTHERS else ""
-        deliveries = _plural(len(found.mentions), "delivery", "deliveries")
+        deliveries = _plural(counts.total(), "delivery", "deliveries")
         yield f"{deliveries} of other customers, which name them, {what}: {whose}{more}."
 
 
@@ -132,15 +156,25 @@ def _others(found: Belongings, what: str) -> Iterator[str]:
 _OTHERS = 20
 
 
-def _tell(found: Belongings, report: ForgetReport) -> None:
-    removed = report.removed
-    deliveries, jobs = _plural(removed.deliveries, "delivery", "deliveries"), _plural(removed.jobs, "job", "jobs")
+def _removed(report: ForgetReport) -> tuple[int, int]:
+    """How many deliveries and jobs were removed, from ledger and history."""
+    filed = report.filed
+    return (
+        report.removed.deliveries + (filed.deliveries if filed else 0),
+        report.removed.jobs + (filed.jobs if filed else 0),
+    )
+
+
+def _tell(found: Belongings, filed: FiledBelongings, report: ForgetReport) -> None:
+    counts = _removed(report)
+    deliveries, jobs = _plural(counts[0], "delivery", "deliveries"), _plural(counts[1], "job", "jobs")
     click.echo(f"Removed {deliveries} and {jobs}" + (f", {report.spooled} from the spool." if report.spooled else "."))
-    for line in _others(found, "lost their bodies once settled"):
+    for line in _others(found, filed, "lost their bodies once settled"):
         click.echo(line)
     if not report.left:
         short = " Names too short to search for in any text were compared as ids only." * found.identity.too_short()
-        click.echo(f"No key of the ledger's server holds one of their names.{short}")
+        rows = ", and no row of the history," if report.filed else ""
+        click.echo(f"No key of the ledger's server{rows} holds one of their names.{short}")
     click.echo("Late copies of their events are dropped. Not reached:")
     for place in NOT_REACHED:
         click.echo(f"  - {place}")
@@ -148,13 +182,13 @@ def _tell(found: Belongings, report: ForgetReport) -> None:
         output.note(f"Not done: {output.plain(problem)}.")
 
 
-def _as_dict(found: Belongings, report: ForgetReport) -> dict[str, Any]:
-    removed = report.removed
+def _as_dict(found: Belongings, filed: FiledBelongings, report: ForgetReport) -> dict[str, Any]:
+    deliveries, jobs = _removed(report)
     return {
         "customers": sorted(found.identity.ids),
-        "deliveries": removed.deliveries,
-        "jobs": removed.jobs,
-        "others": [{"customer_id": id, "deliveries": n} for id, n in Counter(found.mentions.values()).most_common()],
+        "deliveries": deliveries,
+        "jobs": jobs,
+        "others": [{"customer_id": id, "deliveries": n} for id, n in _mentions(found, filed).most_common()],
         "spooled": report.spooled,
         "rewritten": report.rewritten.done,
         "left": report.left,
@@ -163,8 +197,9 @@ def _as_dict(found: Belongings, report: ForgetReport) -> dict[str, Any]:
     }
 
 
-def _count(found: Belongings) -> str:
-    return f"{_plural(len(found.deliveries), 'delivery', 'deliveries')} with {_plural(found.jobs, 'job', 'jobs')}"
+def _count(found: Belongings, filed: FiledBelongings) -> str:
+    deliveries = _plural(len(found.deliveries.keys() | filed.deliveries), "delivery", "deliveries")
+    return f"{deliveries} with {_plural(found.jobs + filed.jobs, 'job', 'jobs')}"
 
 
 def _ids(found: Belongings) -> str:

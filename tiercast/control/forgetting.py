@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..ledger.forgetting import Belongings, Forgetter, Rewritten, Step
 from ..ledger.identity import Finder, Identity
 from ..ledger.model import Forgotten
 from ..ledger.spooled import SpoolUnreadable, forget_spooled
 from ..ledger.store import Ledger
+from ..queries.forgetting import FiledBelongings, HistoryForgetter
 from .actor import Actor
 from .audit import Note, new_request
+
+if TYPE_CHECKING:
+    from ..history.removing import Erased
 
 #: What stands for a text that named somebody who was forgotten.
 SCRUBBED = "(removed: it named a customer who was forgotten)"
@@ -22,9 +26,14 @@ SCRUBBED = "(removed: it named a customer who was forgotten)"
 
 @dataclass(slots=True, kw_only=True)
 class ForgetReport:
-    """What became of the request; `problems` are what was not done, in words with the remedy."""
+    """What became of the request; `problems` are what was not done, in words with the remedy.
+
+    `removed` is of the ledger, `filed` of the history; None where there is none. `left` are keys and rows that still
+    hold one of their names.
+    """
 
     removed: Forgotten
+    filed: Erased | None = None
     spooled: int = 0
     rewritten: Rewritten = field(default_factory=lambda: Rewritten(done=False))
     left: list[str] = field(default_factory=list)
@@ -44,12 +53,35 @@ class Progress:
     searching: Step = _nothing
 
 
+def find(
+    forgetter: Forgetter, history: HistoryForgetter | None, customer: str, step: Step
+) -> tuple[Belongings, FiledBelongings]:
+    """Find all that is a customer's in ledger and history; what one of them tells of their names leads on in the other.
+
+    Args:
+        forgetter: of the ledger.
+        history: of the history; None where there is none.
+        customer: id, source id or email.
+        step: told how many bodies were looked at.
+    """
+    found, filed = forgetter.find(customer, step), FiledBelongings()
+    while history is not None:
+        before = set(found.identity.names())
+        filed = history.find(found.identity, step)
+        if before == set(found.identity.names()):
+            break
+        forgetter.extend(found, step)
+    return found, filed
+
+
 def forget(
     ledger: Ledger,
     forgetter: Forgetter,
     found: Belongings,
     actor: Actor,
     *,
+    history: HistoryForgetter | None = None,
+    filed: FiledBelongings | None = None,
     why: str = "",
     spool: Path | None = None,
     progress: Progress = Progress(),
@@ -61,7 +93,8 @@ def forget(
     Args:
         ledger: where.
         forgetter: of that ledger.
-        found: by `forgetter.find`.
+        found, filed: by `find`.
+        history: of the history; None where there is none.
         actor: who asks.
         why: the reason.
         spool: the folder of this machine's spool; None where there is none.
@@ -76,6 +109,10 @@ def forget(
         return note.as_request("forget") | {"part": next(parts)}
 
     report = ForgetReport(removed=forgetter.remove(found, waiting=progress.waiting, audit=audit))
+    # After the ledger, so that nothing of theirs is left to be filed. What a filer holds is refused from the first step
+    # on.
+    if history is not None:
+        report.filed = history.remove(found.identity, filed or FiledBelongings())
     if spool is not None and spool.is_dir():
         try:
             report.spooled = forget_spooled(spool, found.identity, forgetter.sources)
@@ -85,6 +122,8 @@ def forget(
     progress.rewriting()
     report.rewritten = forgetter.rewrite()
     report.left = forgetter.prove(found.identity, progress.searching)
+    if history is not None:
+        report.left += history.prove(found.identity, progress.searching)
     report.problems += _problems(report)
     if not report.problems:
         forgetter.complete(found.identity)
@@ -111,5 +150,7 @@ def _problems(report: ForgetReport) -> Iterator[str]:
         yield f"other customers' deliveries name them, and are not settled: {deliveries}; forget them again after that"
     if not report.rewritten.done:
         yield f"the ledger's files were not written anew ({report.rewritten.why_not}); do it there: BGREWRITEAOF"
+    if report.filed and report.filed.why_not:
+        yield f"the history's files may still hold what was removed ({report.filed.why_not}); forget them again"
     if report.left:
-        yield f"{len(report.left)} keys still hold one of their names: {', '.join(report.left[:5])}"
+        yield f"{len(report.left)} keys or rows still hold one of their names: {', '.join(report.left[:5])}"

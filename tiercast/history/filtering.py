@@ -103,11 +103,6 @@ def last_id(ms: int) -> str:
     return _id((max(0, ms) + 1 << 80) - 1)
 
 
-def received_ms(delivery: str) -> int:
-    """When a delivery arrived: its id tells."""
-    return int(delivery[:8] + delivery[9:13], 16)
-
-
 def _id(number: int) -> str:
     text = f"{min(number, (1 << 128) - 1):032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -11,13 +11,14 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 
 from ..event import iso_from_us
+from ..ids import received_ms
 from . import tables
 from .address import HistoryAddress
 from .bodies import Bodies
 from .budget import Budget
 from .engine import translated
 from .filing import attempt_of
-from .filtering import HistoryFilter, class_conditions, id_bounds, received_ms
+from .filtering import HistoryFilter, class_conditions, id_bounds
 from .rows import FiledAttempt, FiledDelivery, FiledJob, Named
 from .walking import Range, Walk, Walked, customers_of
 

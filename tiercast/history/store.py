@@ -14,7 +14,9 @@ from .engine import WRITES, make_engine, translated
 from .filing import Filed, Filing
 from .migrating import migrate
 from .reading import Reading
+from .removing import Removing, Trimmed
 from .rows import FiledDelivery
+from .status import HistoryStatus, read_status
 
 
 class History:
@@ -40,6 +42,8 @@ class History:
             raise
         #: Reads of it.
         self.reading = Reading(self._engine, address, self._bodies)
+        #: Removing from it.
+        self.removing = Removing(self._engine, address, self._bodies)
         self._filing = Filing(self._engine, address, self._bodies)
 
     def close(self) -> None:
@@ -96,3 +100,11 @@ class History:
     def file(self, deliveries: Sequence[FiledDelivery]) -> Filed:
         """Write settled deliveries with their jobs and attempts, in one transaction; see `Filing.file`."""
         return self._filing.file(deliveries)
+
+    def trim(self, keep_days: float, seconds: float) -> Trimmed:
+        """Remove what was settled longer ago than that, for at most about so many seconds; see `Removing.trim`."""
+        return self.removing.trim(keep_days, seconds)
+
+    def status(self) -> HistoryStatus:
+        """Size, growth and reach."""
+        return read_status(self._engine, self.address)

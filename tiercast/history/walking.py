@@ -113,23 +113,22 @@ class Walk:
                 rows, here = step(here)
                 found += rows
         except OverBudget:
-            return self._stopped(found, here or self._range)
+            found, here = self._stopped(found, here or self._range)
+            if here is not None and len(found) < limit:
+                return Walked(found, complete=False, before=here.before, over_budget=True)
         if len(found) < limit:
             return Walked(found, complete=True, before=None)
         return self._cut(found, limit, here)
 
-    def _stopped(self, found: list[Row], here: Range) -> Walked:
+    def _stopped(self, found: list[Row], here: Range) -> Step:
         """What there is when the time is over. A walk that found no way to begin takes the plainest one for a step."""
-        if here.before == self._range.before:
-            self._step = _STEP
-            with self._budget.suspended():
-                wanted = set(self._class_ids())
-                rows, after = self._newest(here)
-            found = [row for row in rows if row[1] in wanted]
-            if after is None:
-                return Walked(found, complete=True, before=None)
-            here = after
-        return Walked(found, complete=False, before=here.before, over_budget=True)
+        if here.before != self._range.before:
+            return found, here
+        self._step = _STEP
+        with self._budget.suspended():
+            wanted = set(self._class_ids())
+            rows, after = self._newest(here)
+        return [row for row in rows if row[1] in wanted], after
 
     @staticmethod
     def _cut(found: list[Row], limit: int, rest: Range | None) -> Walked:
@@ -149,8 +148,8 @@ class Walk:
         if not narrow and not names_classes(which):
             return self._newest
         if not narrow:
-            ids = self._class_ids()
-            return lambda here: self._merged(self._table.c["class"], ids, here)
+            of = class_conditions(self._connection, self._classes, which)
+            return lambda here: self._merged(self._table.c["class"], of, here)
         # A step along one of these indexes ends soon, whatever the budget, so that looking further always gets on.
         with self._budget.suspended():
             wanted = frozenset(self._class_ids()) if names_classes(which) else None
@@ -171,7 +170,8 @@ class Walk:
         customers = None if which.customer is None else customers_of(self._connection, which.customer)
         walk = Walk(self._connection, self._budget, delivery, _OF_DELIVERY, HistoryFilter(), None)
         if which.event_id is None:
-            return lambda here: self._of_deliveries(*walk._merged(delivery.c.customer, customers or [], here))
+            theirs = [tables.customer.c.id.in_(customers or [])]
+            return lambda here: self._of_deliveries(*walk._merged(delivery.c.customer, theirs, here))
         conditions: list[sa.ColumnElement[bool]] = [delivery.c.event_id == which.event_id]
         if customers is not None:
             conditions.append(delivery.c.customer.in_(customers))
@@ -210,8 +210,8 @@ class Walk:
             rows += self._fetch(select)
         return rows, after
 
-    def _merged(self, column: sa.ColumnElement[Any], values: list[int], here: Range) -> Step:
-        """The newest rows whose column has one of these values."""
+    def _merged(self, column: sa.ColumnElement[Any], of: Sequence[sa.ColumnElement[bool]], here: Range) -> Step:
+        """The newest rows whose column names one of these classes (or customers)."""
         select = (
             sa.select(*self._columns)
             .where(column == sa.bindparam("value"), *here.conditions(self._id))
@@ -222,7 +222,7 @@ class Walk:
         newer = select.where(self._id >= sa.bindparam("low"))
         found: list[Row] = []
         newest: list[str] = []  # a heap of the ids of the newest rows: the oldest of them is the first
-        for head, value in self._heads(column, values, here):
+        for head, value in self._heads(column, of, here):
             if len(newest) < self._step:
                 rows = self._fetch(select, value=value)
             elif head >= newest[0]:
@@ -241,13 +241,18 @@ class Walk:
         last = newest[0]
         rows = [row for row in found if row[0] >= last]
         if self._table is not tables.delivery:
-            wanted = set(values)
-            rest = self._fetch(sa.select(*self._columns).where(self._id == last))
-            rows = [row for row in rows if row[0] != last] + [row for row in rest if row[1] in wanted]
+            is_wanted = column.in_(sa.select(self._classes.c.id).where(*of))
+            rest = self._fetch(sa.select(*self._columns).where(self._id == last, is_wanted))
+            rows = [row for row in rows if row[0] != last] + rest
         return rows, here.below(last)
 
-    def _heads(self, column: sa.ColumnElement[Any], values: list[int], here: Range) -> list[tuple[str, int]]:
-        """The newest id of each value that has one, newest first."""
+    def _heads(
+        self, column: sa.ColumnElement[Any], of: Sequence[sa.ColumnElement[bool]], here: Range
+    ) -> list[tuple[str, int]]:
+        """The newest id of each class (or customer) that has one, newest first: as many as a step can need.
+
+        A row of the step is of a class whose newest row is in the step, too, but for rows of the step's last delivery.
+        """
         by = self._classes if column.name == "class" else tables.customer
         newest = (
             sa.select(self._id)
@@ -257,12 +262,8 @@ class Walk:
             .correlate(by)
             .scalar_subquery()
         )
-        heads: list[tuple[str, int]] = []
-        for start in range(0, len(values), _CHUNK):
-            part = values[start : start + _CHUNK]
-            rows = self._fetch(sa.select(newest, by.c.id).where(by.c.id.in_(part)))
-            heads += [(head, value) for head, value in rows if head is not None]
-        return sorted(heads, reverse=True)
+        heads = sa.select(newest.label("head"), by.c.id).where(*of).order_by(sa.desc("head").nulls_last())
+        return [(head, value) for head, value in self._fetch(heads.limit(self._step)) if head is not None]
 
     def _fetch(self, select: sa.Select[Any], **values: Any) -> list[Row]:
         with self._budget.statement():

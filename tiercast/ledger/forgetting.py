@@ -97,6 +97,11 @@ class Forgetter:
         """
         found = Belongings(Identity(customer))
         self._recall(found.identity)
+        self.extend(found, step)
+        return found
+
+    def extend(self, found: Belongings, step: Step) -> None:
+        """Find what more is theirs by names that were learnt elsewhere."""
         known = 0
         # What one delivery tells (an id beside the email that was given) leads to others.
         while known < len(names := set(found.identity.names())):
@@ -105,7 +110,6 @@ class Forgetter:
             self._by_scan(found, step)
         infos = self._reader.by_id(found.deliveries)
         found.jobs = sum(len(info.jobs) for info in infos)
-        return found
 
     def digest(self, identity: Identity) -> str:
         """One digest of theirs, by which an audit entry can name them."""

@@ -1,0 +1,1 @@
+"""Choosing deliveries and jobs, for listings, bulk requests and pages."""
