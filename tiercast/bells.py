@@ -22,6 +22,7 @@ QUEUE = "tiercast"
 
 PROCESS = "tiercast.process"
 PERFORM = "tiercast.perform"
+FILE = "tiercast.file"
 
 #: Seconds after which a bell that nobody heard is worthless: the timer has rung again by then. Long, since the
 #: clocks of two machines may differ.
@@ -63,6 +64,8 @@ def _behind_sentinels(url: str) -> dict[str, Any]:
 
 def task_of(lane: str) -> tuple[str, str]:
     """The task that a lane's bell calls, and the name that it goes by in monitors (`perform:welcome-email`)."""
+    if lane == keys.HISTORY:
+        return FILE, "file"
     if lane.startswith(keys.DELIVERIES):
         return PROCESS, f"process:{lane.removeprefix(keys.DELIVERIES)}"
     return PERFORM, f"perform:{lane.removeprefix(keys.JOBS)}"
@@ -75,7 +78,7 @@ def queue_of(config: Config, lane: str) -> str:
 
 
 def lanes_of(config: Config) -> list[str]:
-    """The lanes that a configuration knows: the only ones that are rung for."""
+    """The lanes of a configuration's sources and actions. Beside these only the lane `history` is rung for."""
     return [keys.deliveries_lane(name) for name in config.sources] + [keys.jobs_lane(name) for name in config.actions]
 
 

@@ -92,7 +92,7 @@ _N = TypeVar("_N", int, float)
 class Settings:
     """All settings of a process; see docs/configuration.md for the table.
 
-    Sizes are bytes, durations seconds, retentions days.
+    Sizes are bytes, durations seconds, retentions days. `files` says that a history is named: workers file into it.
     """
 
     config: Path
@@ -100,6 +100,7 @@ class Settings:
     redis_url: str
     broker_url: str
     history: HistoryAddress
+    files: bool
     prefix: str
     webhook_secrets: tuple[str, ...]
     hash_key: str | None
@@ -143,6 +144,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         redis_url=redis_url,
         broker_url=_broker(env) or redis_url,
         history=_history(env),
+        files=bool(_text(env, "TIERCAST_HISTORY_URL")),
         prefix=_matching(env, "TIERCAST_PREFIX", "tc", r"[A-Za-z0-9_.{}-]{1,64}", "letters, digits and . _ - { }"),
         webhook_secrets=_secrets(env),
         hash_key=_hash_key(env),

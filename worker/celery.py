@@ -13,15 +13,17 @@ import structlog
 from celery import Celery, Task, signals
 from kombu.entity import Queue
 
-from tiercast.bells import PERFORM, PROCESS, QUEUE, celery_config
-from tiercast.errors import LedgerError, TiercastError
-from tiercast.ledger import open_ledger, prepare
+from tiercast.bells import FILE, PERFORM, PROCESS, QUEUE, celery_config
+from tiercast.errors import HistoryUnavailable, LedgerError, TiercastError
+from tiercast.ledger import Ledger, open_ledger, prepare
+from tiercast.ledger.filing import is_filing, start_filing
 from tiercast.logs import place, set_up_logs
-from tiercast.settings import load_settings
+from tiercast.settings import Settings, load_settings
 
 from . import celery_patches, control
 from . import process as worker_process
 from .drains import LEDGER
+from .filing.archive import Archive
 from .timer import Timer
 
 log = structlog.get_logger()
@@ -97,6 +99,12 @@ def perform(lane: str) -> dict[str, Any]:
     return _hear(lane)
 
 
+@app.task(name=FILE)
+def file(lane: str) -> dict[str, Any]:
+    """Write what is settled to the history, and let go of it in the ledger."""
+    return _hear(lane)
+
+
 def _hear(lane: str) -> dict[str, Any]:
     """Have a lane drained; returns what is known of it within a moment, for monitors.
 
@@ -140,9 +148,32 @@ def refuse_to_start(sender: Any, **_: Any) -> None:
         settings, _config = worker_process.load()
         ledger = open_ledger(settings, role="operator")
         prepare(ledger, settings)
+        _look_at_history(settings, ledger)
         ledger.close()
     except TiercastError as error:
         sys.exit(f"Error: {error}")
+
+
+def _look_at_history(settings: Settings, ledger: Ledger) -> None:
+    """Begin to file where a history is named; one that is away now is opened later.
+
+    Raises:
+        HistoryRefused: it is not the one that belongs to this ledger.
+        LedgerError: the ledger fails.
+    """
+    if not settings.files:
+        if is_filing(ledger):
+            log.warning("history.not_named", remedy="set TIERCAST_HISTORY_URL as for the other workers")
+        return
+    start_filing(ledger)
+    archive = Archive(settings.history, ledger)
+    try:
+        archive.open()
+    except HistoryUnavailable as error:
+        log.warning("history.away", reason=str(error), remedy="what is settled waits in the ledger until it is back")
+    finally:
+        # Before the pool is forked: its processes open their own connections.
+        archive.close()
 
 
 @signals.celeryd_after_setup.connect

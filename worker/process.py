@@ -13,6 +13,7 @@ from tiercast.bells import lanes_of, publisher, queue_of
 from tiercast.config import load_config
 from tiercast.config.model import ActionSpec, Config
 from tiercast.ledger import Digests, Ledger, keys, open_ledger, prepare
+from tiercast.ledger.filing import start_filing
 from tiercast.ledger.model import Claim, Exchange, HeldJob, Outcome
 from tiercast.ringer import BellRinger
 from tiercast.settings import Settings, load_settings
@@ -22,6 +23,8 @@ from .execution.drain import JobsDrain, learn_name
 from .execution.executor import Executor
 from .execution.leases import LeaseTable
 from .execution.outbox import Outbox
+from .filing.archive import Archive
+from .filing.drain import FilingDrain
 from .intake.drain import DeliveriesDrain
 from .supervision.heartbeat import Heartbeat, overdue_after
 from .supervision.loop import EventLoop
@@ -54,6 +57,7 @@ class WorkerProcess:
         self.ringer = BellRinger(publisher(settings, lambda lane: queue_of(config, lane)))
         self.loop = EventLoop()
         self._threads = Threads("drain")
+        self._archive: Archive | None = None
         self._drains_here = frozenset(
             lane for lane in lanes_of(config) if not isolated and (queues is None or queue_of(config, lane) in queues)
         )
@@ -67,7 +71,21 @@ class WorkerProcess:
         for spec in config.actions.values():
             drain = self._jobs_drain(spec, isolated=isolated)
             self.actions[drain.lane] = drain
+        self.filing = self._filing_drain(isolated=isolated) if settings.files else None
         self.heartbeat = Heartbeat(self.ledger, list(self.actions.values()), list(self.intakes.values()), self._threads)
+
+    def _filing_drain(self, *, isolated: bool) -> FilingDrain:
+        start_filing(self.ledger)
+        self._archive = Archive(self.settings.history, self.ledger)
+        return FilingDrain(
+            self.ledger,
+            self._archive.open,
+            self,
+            self._threads,
+            keep_days=self.settings.keep_history_days,
+            late_first=lanes_of(self.config),
+            isolated=isolated,
+        )
 
     def _jobs_drain(self, spec: ActionSpec, *, isolated: bool) -> JobsDrain:
         lane, learn = keys.jobs_lane(spec.name), learn_name(spec)
@@ -85,10 +103,12 @@ class WorkerProcess:
 
     def knows(self, lane: str) -> bool:
         """Whether the configuration has that source or action."""
-        return lane in self.intakes or lane in self.actions
+        return lane in self.intakes or lane in self.actions or (lane == keys.HISTORY and self.filing is not None)
 
     def drain_of(self, lane: str) -> Drain:
         """The drain of a lane that the configuration knows."""
+        if lane == keys.HISTORY and self.filing is not None:
+            return self.filing
         return self.intakes.get(lane) or self.actions[lane]
 
     def due(self, lanes: Iterable[str], *, draining: str = "") -> None:
@@ -149,9 +169,12 @@ class WorkerProcess:
         self.heartbeat.stop()
         if patient:
             grace = max(grace, longest_attempt(self.config) + CANCEL_SECONDS)
-        shut_down(
-            list(self.actions.values()), list(self.intakes.values()), self.loop, self.ringer, self.ledger, grace=grace
-        )
+        others: list[Drain] = [*self.intakes.values()]
+        if self.filing is not None:
+            others.append(self.filing)
+        shut_down(list(self.actions.values()), others, self.loop, self.ringer, self.ledger, grace=grace)
+        if self._archive is not None:
+            self._archive.close()
 
 
 #: Settings and configuration, as they were read together.

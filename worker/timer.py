@@ -19,7 +19,7 @@ from celery.worker import state
 from tiercast.bells import lanes_of, publisher, queue_of
 from tiercast.config.model import Config
 from tiercast.errors import LedgerError
-from tiercast.ledger import Ledger, open_ledger
+from tiercast.ledger import Ledger, keys, open_ledger
 from tiercast.ledger.clock import ClockGuard
 from tiercast.ledger.refusal import reason_of
 from tiercast.ringer import BellRinger
@@ -41,6 +41,9 @@ FROZEN_SECONDS = 2.0
 #: Seconds between two looks for what has outlived its retention, and how much goes in one step.
 TRIM_SECONDS = 20.0
 TRIM_MAX_DELIVERIES = 200
+
+#: Seconds between two bells for the lane `history` though nothing is to be filed.
+FILE_SECONDS = 600.0
 
 #: Seconds between two ticks at the least and at the most.
 MIN_TICK_SECONDS = 0.02
@@ -83,6 +86,7 @@ class Timer(bootsteps.StartStopStep):
             isolation=IsolationSupervisor(ledger),
             consumed=consumed,
             stop=self._stop,
+            files=settings.files,
         )
         self._thread = threading.Thread(target=ticker.run, name="timer", daemon=True)
         self._thread.start()
@@ -102,6 +106,7 @@ class Ticker:
     Args:
         consumed: the Celery queues that this worker consumes.
         config: gives the configuration; another one after a reload.
+        files: whether this worker files what is settled.
         is_deaf: whether bells bring nobody here.
     """
 
@@ -114,6 +119,7 @@ class Ticker:
         consumed: frozenset[str],
         stop: threading.Event,
         config: Callable[[], Config] = lambda: load()[1],
+        files: bool = False,
         is_deaf: Callable[[], bool] = _is_deaf,
     ) -> None:
         self._ledger = ledger
@@ -122,11 +128,13 @@ class Ticker:
         self._consumed = consumed
         self._stop = stop
         self._read = config
+        self._files = files
         self._is_deaf = is_deaf
         self._clock = ClockGuard(ledger)
         self._config: Config | None = None
         self._take_in(config())
         self._trim_at = time.monotonic() + random.uniform(1, TRIM_SECONDS)  # noqa: S311 - spread, no secret
+        self._file_at = time.monotonic() + random.uniform(1, FILE_SECONDS)  # noqa: S311
         self._ticked = time.monotonic()
         self._away = False
 
@@ -135,7 +143,7 @@ class Ticker:
         if config is self._config:
             return
         self._config = config
-        self._lanes = lanes_of(config)
+        self._lanes = lanes_of(config) + ([keys.HISTORY] if self._files else [])
         self._own = frozenset(lane for lane in self._lanes if queue_of(config, lane) in self._consumed)
         # The next starts of limits move with the ledger's clock.
         self._clock.limits = tuple(limit.name for spec in config.actions.values() for limit in spec.limits)
@@ -179,6 +187,10 @@ class Ticker:
                 self._isolation.isolate(lane)
         if time.monotonic() >= self._trim_at:
             self._trim()
+        if self._files and time.monotonic() >= self._file_at:
+            # Also where nothing is settled, what has outlived its retention leaves the history.
+            self._file_at = time.monotonic() + FILE_SECONDS
+            self._ringer.ring([keys.HISTORY])
         return MIN_TICK_SECONDS if moved.more else min(MAX_TICK_SECONDS, max(MIN_TICK_SECONDS, due.next_in))
 
     def _trim(self) -> None:

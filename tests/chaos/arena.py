@@ -16,6 +16,7 @@ import psutil
 from tests.stack import Stack, wait_for
 from tiercast.embedded import EmbeddedServer, free_port
 from tiercast.errors import LedgerError
+from tiercast.history.address import HistoryAddress
 from tiercast.ledger.client import connect
 
 from .sink import Sink
@@ -204,6 +205,16 @@ class Arena(Stack):
         """How much one lane owes."""
         with contextlib.closing(self.raw) as client:
             return sum(int(client.zcard(f"tc:{key}:{lane}")) for key in ("due", "held"))
+
+    def keys(self, pattern: str) -> list[str]:
+        """The ledger's keys that match a pattern."""
+        with contextlib.closing(self.raw) as client:
+            return [key.decode() for key in client.scan_iter(pattern, count=5000)]
+
+    @property
+    def history_address(self) -> HistoryAddress:
+        """Where its workers file; only where the environment says so."""
+        return HistoryAddress.read(self.env["TIERCAST_HISTORY_URL"])
 
     def is_empty(self) -> bool:
         """Whether no lane owes anything; False while the ledger does not say."""

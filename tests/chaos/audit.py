@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tiercast.history.store import History
+
 from .arena import ACTIONS, Arena
 from .sender import Accepted, Sender
 
@@ -146,4 +148,26 @@ def _read(arena: Arena, keys: list[str], *fields: str) -> list[list[bytes | None
             for key in keys[start : start + _PAGE]:
                 pipe.hmget(key, *fields)
             found += pipe.execute()
-    return found
+    if "TIERCAST_HISTORY_URL" not in arena.env:
+        return found
+    missing = [key for key, row in zip(keys, found, strict=True) if row[0] is None]
+    filed = _read_filed(arena, missing) if missing else {}
+    return [
+        row if row[0] is not None or key not in filed else [filed[key].get(field) for field in fields]
+        for key, row in zip(keys, found, strict=True)
+    ]
+
+
+def _read_filed(arena: Arena, keys: list[str]) -> dict[str, dict[str, bytes]]:
+    """The same fields of what the ledger let go of, from the history."""
+    kinds: dict[str, list[str]] = {"d": [], "j": []}
+    for key in keys:
+        _, kind, name = key.split(":", 2)
+        kinds[kind].append(name)
+    with History(arena.history_address) as history:
+        deliveries = history.reading.by_id(kinds["d"], bodies=False)
+        jobs = history.reading.jobs_by_key(kinds["j"])
+    found = {f"tc:d:{row.id}": {"s": row.state.encode(), "j": " ".join(row.names).encode()} for row in deliveries}
+    return found | {
+        f"tc:j:{one.job.key}": {"s": one.job.state.encode(), "z": str(one.job.changed_ms).encode()} for one in jobs
+    }

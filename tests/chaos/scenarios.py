@@ -14,6 +14,7 @@ from .clock import ClockAhead
 from .copies import Copies
 from .disk import FullSpoolDisk
 from .failover import Replicated, Watched
+from .filing import KillFiler, KillFilerPostgresql
 from .outage import LedgerAway, LedgerAwayMinute
 from .rabbitmq import WithRabbitMQ
 from .scenario import Scenario
@@ -262,4 +263,6 @@ ALL: tuple[type[Scenario], ...] = (
     LedgerAwayMinute,
     KillInBacklog,
     KillInFlight,
+    KillFiler,
+    KillFilerPostgresql,
 )

@@ -11,6 +11,7 @@ from tests.stack import SECRET, wait_for
 
 from .arena import Arena
 from .audit import audit
+from .filing import KillFiler
 from .report import heading, line, markdown
 from .scenario import Scenario
 from .scenarios import KillLedger, KillWorkers
@@ -20,7 +21,7 @@ from .sink import EFFECTS, connect, entry
 EVENTS = 200
 
 
-@pytest.mark.parametrize("scenario", [KillWorkers, KillLedger], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [KillWorkers, KillLedger, KillFiler], ids=lambda scenario: scenario.name)
 def test_nothing_is_lost_and_nothing_done_again(scenario: type[Scenario], tmp_path: Path) -> None:
     row = scenario().run(tmp_path, events=EVENTS, rate=50)
     assert row.kept, (row, row.details)

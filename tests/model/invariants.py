@@ -13,10 +13,16 @@ _INDEXED = frozenset(str(state) for state in JobState if state.indexed)
 
 def check(found: Snapshot, *, keep: int = KEEP, keep_dead: int = KEEP_DEAD) -> None:
     """Check everything that is recounted here; the retention is milliseconds."""
+    files = "files" in found.hash("meta", "")
     _lanes(found)
     _deliveries_stand(found)
     _jobs_stand(found)
-    _families(found, keep, keep_dead)
+    expected = _families(found, keep, keep_dead)
+    if files:
+        _history_lane(found, set(expected))
+    else:
+        assert found.zset("trim") == expected, "what is to leave, and when"
+    _open(found, filed=files)
     _indexes(found)
     _groups(found)
     _customers(found)
@@ -61,9 +67,8 @@ def _jobs_stand(found: Snapshot) -> None:
     assert Counter(named) == Counter(jobs.keys()), "jobs and the deliveries that name them differ"
 
 
-def _families(found: Snapshot, keep: int, keep_dead: int) -> None:
-    """The counters of open and bad jobs equal a recount, and `trim` holds exactly what has nothing open."""
-    trim = found.zset("trim")
+def _families(found: Snapshot, keep: int, keep_dead: int) -> dict[str, int]:
+    """The counters of open and bad jobs equal a recount. Returns what has nothing open, and when it may leave."""
     expected: dict[str, int] = {}
     for id_, f in found.hashes.get("d", {}).items():
         family = [found.hash("j", f"{SOURCE}:{f['e']}:{name}") for name in f.get("j", "").split()]
@@ -75,7 +80,42 @@ def _families(found: Snapshot, keep: int, keep_dead: int) -> None:
         if not still_open and "again" not in f:
             kept = keep_dead if bad or f["s"] == "quarantined" else keep
             expected[id_] = max([int(f["z"]), *(int(job["z"]) for job in family)]) + kept
-    assert trim == expected, "what is to leave, and when"
+    return expected
+
+
+def _history_lane(found: Snapshot, settled: set[str]) -> None:
+    """What has nothing open and nothing uncertain waits to be filed, unless it was and keeps a place."""
+    undecided, keeping = set(), set()
+    for id_ in settled:
+        f = found.hash("d", id_)
+        family = [found.hash("j", f"{SOURCE}:{f['e']}:{name}") for name in f.get("j", "").split()]
+        uncertain = sum(job["s"] == "uncertain" for job in family)
+        assert int(f.get("q", 0)) == uncertain, f"{id_}: counter of uncertain jobs"
+        if uncertain:
+            undecided.add(id_)
+        if any(job["s"] == "dead" and job.get("m") == "1" and ("og" in job or "cg" in job) for job in family):
+            keeping.add(id_)
+    due, held, stay = set(found.zset("due", "history")), set(found.zset("held", "history")), set(found.zset("trim"))
+    assert held == set(found.hash("lease", "history")), "history: held and lease differ"
+    assert not due & held, "history: due and held at once"
+    assert not stay & (due | held), "history: filed, and to be filed"
+    assert stay <= keeping, "history: what keeps no place stays"
+    assert due | held | stay == settled - undecided, "what is to be filed, and the lane"
+    assert set(found.hash("expiries", "history")) <= due | held, "history: expired leases of what is filed"
+
+
+def _open(found: Snapshot, *, filed: bool) -> None:
+    """The counts of what needs an operator equal a recount; with a history they count what is filed, too."""
+    expected = Counter(
+        f"{f['s']} {key.split(':')[0]} {action_of(key)}"
+        for key, f in found.hashes.get("j", {}).items()
+        if f["s"] in NEED_OPERATOR
+    )
+    quarantined = sum(f["s"] == "quarantined" for f in found.hashes.get("d", {}).values())
+    if quarantined:
+        expected[f"quarantined {SOURCE}"] = quarantined
+    counted = Counter({name: int(count) for name, count in found.hash("open", "").items()})
+    assert counted >= expected if filed else counted == expected, "counts of what is still open"
 
 
 def _indexes(found: Snapshot) -> None:

@@ -11,27 +11,32 @@ happened is not dropped, and not resolved as "it did not".
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.filing import Shelf
 from tests.model import invariants
 from tests.model.snapshot import Snapshot, take_snapshot
 from tests.model.world import (
     ACTIONS,
     DELIVERY_LANE,
     LANES,
+    NEED_OPERATOR,
     SOURCE,
     Delivery,
     Fact,
     Job,
     World,
 )
+from tiercast.history.rows import FiledDelivery
 from tiercast.ledger import Ledger
 from tiercast.ledger.client import LedgerClient
+from tiercast.ledger.filing import HeldFiling, Released, bring_back, exchange_history, start_filing
 from tiercast.ledger.model import Claim, DeliveryState, Hold, Outcome, Plan, PlannedJob
 
 START = 1_790_000_000_000
@@ -84,6 +89,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.numbers = 0
         self.strict = True
         self.steps = 0
+        self.shelf = Shelf()
+        #: What filers believe that they hold, what they ever wrote, and who holds what until when.
+        self.filers: list[HeldFiling] = []
+        self.written: list[HeldFiling] = []
+        self.filing: dict[str, tuple[str, int]] = {}
 
     # --- pieces
 
@@ -120,14 +130,20 @@ class LedgerMachine(RuleBasedStateMachine):
         # How many members of its groups a script visits: with few, all groups are large ones.
         budget=st.sampled_from((1, 2, 3, 300)),
         days=st.sampled_from(((7, 30), (3, 11), (30, 7), (1, 1))),
+        files=st.booleans(),
     )
-    def know_events(self, seeds: list[tuple[int, str, str]], read: int, budget: int, days: tuple[int, int]) -> None:
+    def know_events(
+        self, seeds: list[tuple[int, str, str]], read: int, budget: int, days: tuple[int, int], files: bool
+    ) -> None:
         keep, keep_dead = days
+        self.world.files = files
         self.client.set(f"{PREFIX}:budget", budget)
         self.ledger = Ledger(
             self.client, prefix=PREFIX, test_clock=True, keep=keep * 86400, keep_dead=keep_dead * 86400
         )
         self.world.keep, self.world.keep_dead = keep * _DAY, keep_dead * _DAY
+        if files:
+            start_filing(self.ledger)
         self.facts = [Fact(f"e{i}", *seed) for i, seed in enumerate(seeds)]
         for which in range(read):
             self._record(which, 1, self.world.now)
@@ -534,6 +550,7 @@ class LedgerMachine(RuleBasedStateMachine):
         call = self._twice(lambda: self.ledger.operate("replay", delivery=delivery.id, again=again), lost=lost)
         assert call[0] == allowed
         if allowed:
+            delivery.stayed = None
             delivery.again = max(delivery.again, again)
             if not delivery.queued:
                 delivery.owe(self.world.now)
@@ -541,6 +558,114 @@ class LedgerMachine(RuleBasedStateMachine):
     @staticmethod
     def _may_replay(delivery: Delivery) -> bool:
         return delivery.state not in ("queued", "duplicate")
+
+    # --- filers
+
+    @precondition(lambda self: any(map(self.world.to_file, self.world.deliveries.values())))
+    @rule(n=st.integers(1, 4), wait=st.sampled_from((0, 2, 31)), lost=st.booleans())
+    def claim_to_file(self, n: int, wait: int, lost: bool) -> None:
+        self._pass(wait * _SECOND)
+        self._claim_to_file(n, lost=lost)
+
+    def _claim_to_file(self, n: int, *, isolated: bool = False, lost: bool = False) -> list[HeldFiling]:
+        if not self.world.files:
+            return []
+        request = Claim(token=self._token(), n=n, redelivered=n, isolated=isolated)
+        held = self._twice(lambda: exchange_history(self.ledger, claim=request), lost=lost).claimed
+        ends = self.world.now + 30 * _SECOND
+        for one in held:
+            delivery = self.world.deliveries[one.id]
+            assert self.world.to_file(delivery), f"{one.id} is to be filed though it may change"
+            until = self.filing.get(one.id, ("", 0))[1]
+            assert until <= self.world.now, f"{one.id} was claimed by two filers"
+            self.filing[one.id] = request.token, ends
+            self._compare_row(one.row, delivery, self.world.family(delivery))
+        self.filers += held
+        return list(held)
+
+    @precondition(lambda self: self.filers)
+    @rule(data=st.data(), what=st.sampled_from(("write", "write", "let go", "crash", "release")), lost=st.booleans())
+    def file(self, data: st.DataObject, what: str, lost: bool) -> None:
+        """A filer writes to the history, or lets go of what is in it; or it dies between the two, or hands back."""
+        held = data.draw(st.lists(st.sampled_from(self.filers), min_size=1, max_size=3, unique_by=id))
+        if what == "write":
+            self._write(held)
+        elif what == "let go":
+            self._let_go([one for one in held if any(one is other for other in self.written)], lost=lost)
+        else:
+            self.filers = [one for one in self.filers if not any(one is other for other in held)]
+            if what == "release":
+                released = [Released(id=one.id, token=one.token) for one in held]
+                self._twice(lambda: exchange_history(self.ledger, released=released), lost=lost)
+                for one in held:
+                    if self._is_filing(one):
+                        del self.filing[one.id]
+
+    def _write(self, held: list[HeldFiling]) -> None:
+        self.shelf.file([one.row for one in held])
+        self.written += held
+
+    def _is_filing(self, one: HeldFiling) -> bool:
+        """Whether a delivery is still held by this filer: nobody else claimed it, and nothing of it has changed."""
+        delivery = self.world.deliveries.get(one.id)
+        known = self.filing.get(one.id, ("", 0))[0] == one.token
+        return known and delivery is not None and delivery.round == one.row.round and self.world.to_file(delivery)
+
+    def _let_go(self, held: list[HeldFiling], *, lost: bool) -> None:
+        expected = [one.id for one in held if self._is_filing(one)]
+        assert self._twice(lambda: exchange_history(self.ledger, held), lost=lost).settled == expected
+        for id_ in expected:
+            delivery = self.world.deliveries[id_]
+            del self.filing[id_]
+            self._compare_filed(delivery, self.world.family(delivery))
+            self.world.let_go(delivery)
+        self.filers = [one for one in self.filers if not any(one is other for other in held)]
+
+    def _file_all(self) -> None:
+        while held := self._claim_to_file(9) + self._claim_to_file(9, isolated=True):
+            self._write(held)
+            self._let_go(held, lost=False)
+            self._check()
+
+    @precondition(lambda self: self.world.filed)
+    @rule(data=st.data(), stale=st.booleans())
+    def bring_back(self, data: st.DataObject, stale: bool) -> None:
+        """An operator reads a row of the history, at once or long ago, and asks for it."""
+        ids = sorted(self.world.filed)
+        id_ = data.draw(st.sampled_from(ids))
+        rows = [self._whole(self.shelf.deliveries[id_])]
+        if stale:
+            rows = [one.row for one in self.written if one.id == id_] or rows
+        row = data.draw(st.sampled_from(rows))
+        (answer,) = bring_back(self.ledger, [row])
+        delivery, family = self.world.filed[id_]
+        if any(job.key in self.world.jobs for job in family) and row.round == delivery.round:
+            assert answer == "told again"
+        elif row.round != delivery.round:
+            assert answer == "stale"
+        else:
+            assert answer == "back"
+            self.world.bring_back(id_)
+            assert bring_back(self.ledger, [row]) == ["here"]
+
+    def _whole(self, row: FiledDelivery) -> FiledDelivery:
+        """A row with its jobs, as the history has them by now."""
+        jobs = tuple(self.shelf.jobs[f"{SOURCE}:{row.event_id}:{name}"] for name in row.names)
+        return replace(row, jobs=jobs)
+
+    @staticmethod
+    def _compare_row(row: FiledDelivery, delivery: Delivery, family: list[Job]) -> None:
+        assert (row.state, row.settled_ms, row.round) == (delivery.state, delivery.changed, delivery.round)
+        assert (row.first, row.names, row.body) == (delivery.first, tuple(delivery.jobs), f"body {row.id}".encode())
+        rows = [(job.key, job.state, job.attempts, job.before, job.changed_ms, job.maybe_ms) for job in row.jobs]
+        assert rows == [
+            (job.key, job.state, job.attempts, job.before, job.changed, job.effect_possible_ms) for job in family
+        ]
+
+    def _compare_filed(self, delivery: Delivery, family: list[Job]) -> None:
+        """The history holds a delivery as it is."""
+        row = self.shelf.deliveries[delivery.id]
+        self._compare_row(replace(row, jobs=tuple(self.shelf.jobs[job.key] for job in family)), delivery, family)
 
     # --- in the end
 
@@ -561,11 +686,16 @@ class LedgerMachine(RuleBasedStateMachine):
             self._check()
             while self.unfinished:
                 self._trim(9)
+            self._file_all()
             # Bells of all that are under way by now; the timer's next look is after them.
             self._pass(11 * _SECOND)
         self._check()
         for lane in LANES:
             assert not list(self.world.members(lane)), f"{lane} is never done"
+        if self.world.files:
+            self._pass(61 * _SECOND)
+            self._file_all()
+            assert not any(map(self.world.to_file, self.world.deliveries.values())), "what is settled is never filed"
         barred = {job.action for job in self.world.jobs.values() if job.keeps}
         for job in self.world.jobs.values():
             assert job.state != "parked" or job.action in barred, f"{job.key} waits for nobody"
@@ -639,11 +769,22 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {lane for lane in LANES if "paused" in found.hash("lane", lane)} == self.world.paused
         taken = {(action, once): key for action, f in found.hashes.get("once", {}).items() for once, key in f.items()}
         assert taken == self.world.taken, "once places"
+        self._compare_open(found)
         newest = {f"o:{action}:{order}": f"{us} {d}" for (action, order), (us, d) in self.world.newest.items()}
         assert found.texts.get("n", {}) == newest, "the newest done of each order group"
 
+    def _compare_open(self, found: Snapshot) -> None:
+        deliveries = [*self.world.deliveries.values(), *(delivery for delivery, _ in self.world.filed.values())]
+        jobs = [*self.world.jobs.values(), *(job for _, family in self.world.filed.values() for job in family)]
+        expected = Counter(f"{job.state} {SOURCE} {job.action}" for job in jobs if job.state in NEED_OPERATOR)
+        expected += Counter(f"quarantined {SOURCE}" for delivery in deliveries if delivery.state == "quarantined")
+        assert {name: int(count) for name, count in found.hash("open", "").items()} == expected, "what is still open"
+
     @staticmethod
     def _compare_delivery(f: dict[str, str], delivery: Delivery) -> None:
+        round = int(f.get("rd", 0))
+        assert delivery.round <= round <= delivery.round + 1, f"{delivery.id}: round {round} after {delivery.round}"
+        delivery.round = round
         state = f.get("s", "queued")
         assert state == delivery.state, delivery.id
         assert int(f.get("again", 0)) == delivery.again, delivery.id

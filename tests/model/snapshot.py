@@ -34,14 +34,19 @@ class Snapshot:
         return {name for kinds in (self.hashes, self.scores, self.texts, self.sets) for name in kinds.get(kind, {})}
 
 
-#: Reads all keys at once. JSON comes back, because a client is slow at parsing thousands of small answers.
+#: Reads all keys at once. JSON comes back, because a client is slow at parsing thousands of small answers. What buckets
+#: of marks hold is no text: it comes as hexadecimal digits.
 _READ = """
 local all = {}
+local function byte_as_hex(byte) return string.format('%02x', string.byte(byte)) end
 for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
   local kind = redis.call('TYPE', key).ok
   local value
   if kind == 'hash' then
     value = redis.call('HGETALL', key)
+    if string.find(key, '^[^:]*:m:') then
+      for i, text in ipairs(value) do value[i] = string.gsub(text, '.', byte_as_hex) end
+    end
   elseif kind == 'zset' then
     value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   elseif kind == 'set' then

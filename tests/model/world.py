@@ -20,6 +20,9 @@ LEASE = 30_000
 KEEP = 7 * 86_400_000
 KEEP_DEAD = 30 * 86_400_000
 ENDED = 5
+DAY = 86_400_000
+#: Days that an event is recognised after it was last seen.
+MARK_DAYS = 30
 #: The most members that have lost their lease twice and are claimed at once.
 TOGETHER = 16
 
@@ -77,6 +80,9 @@ class Delivery(Member):
     first: str | None = None
     jobs: list[str] = field(default_factory=list)
     changed: int = 0
+    #: When it was filed and stayed, since a job of it keeps a place; None where that is not so, or no longer.
+    stayed: int | None = None
+    round: int = 0
 
     @property
     def queued(self) -> bool:
@@ -122,7 +128,11 @@ class World:
         self.keep, self.keep_dead = keep, keep_dead
         self.deliveries: dict[str, Delivery] = {}
         self.jobs: dict[str, Job] = {}
-        self.marks: dict[str, str] = {}
+        #: Event -> the delivery that told it first, and the day of its last sight.
+        self.marks: dict[str, tuple[str, int]] = {}
+        #: What is filed by now, as it was then, by delivery; whether there is a history at all.
+        self.filed: dict[str, tuple[Delivery, list[Job]]] = {}
+        self.files = False
         self.paused: set[str] = set()
         self.hold_until: dict[str, int] = {}
         self.taken: dict[tuple[str, str], str] = {}
@@ -212,12 +222,14 @@ class World:
     def process(self, delivery: Delivery, actions: Iterable[tuple[str, bool]]) -> str:
         """Record an event with its jobs: (action, whether it is to be skipped)."""
         fact, again = delivery.fact, delivery.again
-        mark = self.marks.get(fact.event)
-        if mark not in (None, delivery.id) and not delivery.jobs:
+        today = self.now // DAY
+        first, seen = self.marks.get(fact.event, (None, today))
+        if first is not None and first != delivery.id and today - seen <= MARK_DAYS and not delivery.jobs:
+            self.marks[fact.event] = first, today
             self.settle_delivery(delivery, "duplicate")
-            delivery.first = mark
+            delivery.first = first
             return "duplicate"
-        self.marks[fact.event] = delivery.id
+        self.marks[fact.event] = delivery.id, today
         self.settle_delivery(delivery, "processed")
         for action, skipped in actions:
             self._add_job(delivery, action, again, skipped=skipped)
@@ -260,6 +272,8 @@ class World:
         family = self.family(delivery)
         if delivery.queued or any(job.state not in FINAL for job in family):
             return None
+        if self.files:
+            return None if delivery.stayed is None else delivery.stayed + self.keep_dead
         bad = delivery.state == "quarantined" or any(job.state in NEED_OPERATOR for job in family)
         last = max([delivery.changed, *(job.changed for job in family)])
         return last + (self.keep_dead if bad else self.keep)
@@ -271,9 +285,38 @@ class World:
             for job in self.family(self.deliveries[id_]):
                 if job.keeps:
                     self._reserve(job)
-                del self.jobs[job.key]
-            del self.deliveries[id_]
+            self._leave(self.deliveries[id_])
         return len(gone)
+
+    def _leave(self, delivery: Delivery) -> None:
+        family = self.family(delivery)
+        for job in family:
+            del self.jobs[job.key]
+        del self.deliveries[delivery.id]
+        if self.files:
+            self.filed[delivery.id] = delivery, family
+
+    # --- the history
+
+    def to_file(self, delivery: Delivery) -> bool:
+        """Whether nothing of a delivery can change by itself, and it is not filed as it is."""
+        settled = all(job.state in FINAL and job.state != "uncertain" for job in self.family(delivery))
+        return not delivery.queued and settled and delivery.stayed is None
+
+    def let_go(self, delivery: Delivery) -> None:
+        """It is in the history."""
+        if any(job.state == "dead" and job.keeps and (job.order or job.once) for job in self.family(delivery)):
+            delivery.stayed = self.now
+        else:
+            self._leave(delivery)
+
+    def bring_back(self, id_: str) -> None:
+        """It is in the ledger again, as it was filed."""
+        delivery, family = self.filed.pop(id_)
+        delivery.round, delivery.stayed = delivery.round + 1, None
+        self.deliveries[id_] = delivery
+        for job in family:
+            self.jobs[job.key] = job
 
     # --- jobs
 
@@ -289,6 +332,8 @@ class World:
         ]
 
     def _set(self, job: Job, state: str) -> None:
+        if job.state in FINAL:
+            self.deliveries[job.arrival].stayed = None
         if state in FINAL or state == "parked":
             job.out()
         job.state, job.changed = state, self.now

@@ -95,19 +95,23 @@ class Context:
         """
         from ..control.actor import local_user
         from ..control.changes import Control
+        from ..history.lazy import LazyHistory
         from ..ledger import open_ledger, prepare
         from ..ledger.reading import Reader
 
         lanes: dict[str, None] = {}
         ledger = open_ledger(self.settings, role="operator")
+        history = LazyHistory(self.settings.history)
         try:
-            reader = Reader(ledger, prepare(ledger, self.settings))
-            control = Control(ledger, local_user(), lambda more: lanes.update(_set(more)))
+            filed = history.reading if self.settings.files else None
+            reader = Reader(ledger, prepare(ledger, self.settings), filed)
+            control = Control(ledger, local_user(), lambda more: lanes.update(_set(more)), filed)
             yield Opened(ledger=ledger, reader=reader, control=control)
         except LedgerUnavailable as error:
             raise self._explained(error) from error
         finally:
             ledger.close()
+            history.close()
         self._ring(lanes)
 
     def _explained(self, error: Exception) -> Exception:

@@ -16,6 +16,7 @@ from ..control.forgetting import forget as carry_out
 from ..errors import ConfigError
 from ..ledger import prepare
 from ..ledger.forgetting import Belongings, Forgetter
+from ..ledger.reading import Reader
 from ..queries.forgetting import FiledBelongings, HistoryForgetter
 from ..settings import DEFAULT_SOURCE
 from . import bulk, output
@@ -109,7 +110,9 @@ def _forgetter(context: Context, ledger: Opened, source: str | None) -> Forgette
     if source is not None and source not in known:
         raise Failure(f"There is no source {output.plain(source)}. Known: {', '.join(sorted(known))}.")
     sources = [source] if source else sorted(known)
-    return Forgetter(ledger.ledger, ledger.reader, prepare(ledger.ledger, context.settings), sources)
+    digests = prepare(ledger.ledger, context.settings)
+    # It sees the ledger alone: what is filed is found and removed in the history itself.
+    return Forgetter(ledger.ledger, Reader(ledger.ledger, digests), digests, sources)
 
 
 def _history_forgetter(

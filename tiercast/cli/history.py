@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def history() -> None:
     """See and look after the history, the database of what was settled.
 
-    TIERCAST_HISTORY_URL says where it is; by default it is the SQLite file
-    history.db in the data folder.
+    TIERCAST_HISTORY_URL says where it is; workers file into it only where that
+    is set. Without it these commands look at history.db in the data folder.
 
     \b
     Examples:
@@ -67,6 +67,32 @@ def migrate(context: Context) -> None:
     with _open(context, make=True) as opened:
         where = f"The history at {opened.address.place}"
         click.echo(f"{where} is up to date now." if opened.migrated else f"{where} was up to date.")
+
+
+@history.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_context
+def adopt(context: Context, yes: bool) -> None:
+    """Have this ledger file into this history from now on.
+
+    A ledger and its history know each other, and workers refuse another pair.
+    After one of the two was lost, or when you move from a file to PostgreSQL,
+    this makes a pair of those that TIERCAST_REDIS_URL and TIERCAST_HISTORY_URL
+    name. What was filed elsewhere stays there.
+
+    \b
+    Example:
+      tiercast history adopt --yes
+    """
+    from ..ledger.filing import agree_on_history
+    from ..ledger.opening import ledger_id
+
+    with context.opened() as opened, _open(context, make=True) as found:
+        if not yes:
+            click.confirm(f"File into {found.address.place} from now on?", abort=True)
+        found.adopt(ledger_id(opened.ledger))
+        agree_on_history(opened.ledger, found.identity()[0], adopt=True)
+    click.echo(f"This ledger files into {found.address.place} from now on.")
 
 
 def _open(context: Context, *, make: bool = False) -> History:

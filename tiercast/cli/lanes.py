@@ -38,8 +38,8 @@ _COLUMNS = (
 def lanes() -> None:
     """See the queues of owed work; pause and resume them.
 
-    There is one lane for each source's deliveries, and one for each action's
-    jobs.
+    There is one lane for each source's deliveries, one for each action's jobs,
+    and the lane `history` of what is settled and is to be filed there.
 
     \b
     Examples:
@@ -137,7 +137,7 @@ def configured(config: Config) -> list[str]:
 def with_config(found: Iterable[LaneInfo], config: Config) -> list[LaneInfo]:
     """Add the lanes that never held work, and say of those that the configuration does not have that it does not."""
     has = configured(config)
-    lanes = {lane.name: lane if lane.name in has else _orphan(lane) for lane in found}
+    lanes = {lane.name: lane if lane.name in {*has, keys.HISTORY} else _orphan(lane) for lane in found}
     for name in has:
         empty = LaneInfo(name=name, owed=0, due=0, held=0, oldest_due_seconds=None, paused=False, reason=None)
         lanes.setdefault(name, empty)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from ..ledger.filed import OpenFiled
 from ..ledger.model import Answer
 from ..ledger.store import Ledger
 from .actor import Actor
 from .audit import Note, new_request
+from .recalling import bring_back_for
 from .verbs import DROP, REDO, REPLAY, REPLAY_AGAIN, RESOLVE_DONE, RESOLVE_RETRY, RETRY, STEP_MAX_MEMBERS, Verb
 
 #: Told which lanes became due.
@@ -23,11 +25,15 @@ class Control:
         ledger: where.
         actor: who asks.
         ring: told which lanes became due.
+        filed: opens the history, where there is one: what was filed is brought back for a request.
     """
 
-    def __init__(self, ledger: Ledger, actor: Actor, ring: Ring = lambda _: None) -> None:
+    def __init__(
+        self, ledger: Ledger, actor: Actor, ring: Ring = lambda _: None, filed: OpenFiled | None = None
+    ) -> None:
         self._ledger = ledger
         self._ring = ring
+        self._filed = filed
         self.actor = actor
 
     def pause(self, lane: str, reason: str = "paused by an operator", *, by: str = "") -> Answer:
@@ -115,6 +121,7 @@ class Control:
             step = names[start : start + STEP_MAX_MEMBERS]
             told = replace(note, part=part, subject=note.subject or (step[0] if len(names) == 1 else ""))
             members = [verb.member(name, **more(name)) for name in step]
+            self._bring_back(members)
             answers, bells = self._ledger.operate_many(verb.script, members, audit=told.as_request(verb.name))
             self._ring(bells)
             yield from zip(step, answers, strict=True)
@@ -123,7 +130,13 @@ class Control:
         """Ring for lanes that became due by other means."""
         self._ring(lanes)
 
+    def _bring_back(self, members: Iterable[Mapping[str, Any]]) -> None:
+        """Bring back from the history what the ledger does not hold; what cannot be is refused as unknown."""
+        if self._filed is not None:
+            bring_back_for(self._ledger, self._filed, members)
+
     def _one(self, script: str, member: Mapping[str, Any], subject: str, why: str, *, audited: str = "") -> Answer:
+        self._bring_back([member])
         note = Note(actor=self.actor, subject=subject, why=why)
         audit = note.as_request(audited or script)
         (answer,), bells = self._ledger.operate_many(script, [member], audit=audit)

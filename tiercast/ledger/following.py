@@ -41,12 +41,14 @@ class Follower:
         return new[:most]
 
     def read(self, deliveries: Sequence[str]) -> dict[str, DeliveryInfo]:
-        """Those of these deliveries that a worker has read."""
+        """Those of these deliveries that a worker has read; what was filed since then is looked up in the history."""
         pipe = self._client.pipeline(transaction=False)
         for delivery in deliveries:
             pipe.exists(self._key(f"d:{delivery}"))
+            pipe.exists(self._key(f"b:{delivery}"))
         answers = pipe.execute() if deliveries else []
-        known = [delivery for delivery, there in zip(deliveries, answers, strict=True) if there]
+        # With a body and nothing else it is queued.
+        known = [delivery for i, delivery in enumerate(deliveries) if answers[2 * i] or not answers[2 * i + 1]]
         return {info.id: info for info in self._reader.by_id(known) if info.state.final}
 
     def gone(self, deliveries: Sequence[str]) -> set[str]:

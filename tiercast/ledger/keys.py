@@ -8,7 +8,9 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     environment names none), hash_check (proof that all processes use one key),
                                     room ("<when> <level> <part>": cache of the last look at the server's memory; 0
                                     full, 1 within the share, 2 beyond it, with the bytes that a source may still
-                                    store), waited (written before each WAIT for replicas)
+                                    store), waited (written before each WAIT for replicas), files (since when what is
+                                    settled is owed to a history), history (that database's id), id (the ledger's
+                                    own), rounds_cursor (where the sweep of `rounds` goes on)
     room                    hash    while the memory is beyond the share: lane of deliveries -> bytes that it stored so
     clock_shift             hash    for a clock that went back: seen (the latest that a worker saw), total (ms by which
                                     what is due and held was moved in all), last and at (by how much last, and when),
@@ -53,10 +55,15 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     first delivery of a duplicate, j its jobs (`<action>` or `<action>:r2`,
                                     space separated), o jobs not settled,
                                     x jobs dead or uncertain, c digests of its customer, z when it settled,
+                                    q jobs uncertain, p project of its event where it is not the source's name, rd
+                                    its round: how often something settled of it has changed,
                                     again (1: a replay adds what is missing, 2: it also does again what is done),
                                     only (actions, space separated: it adds no others), rounds (`<action>:r2`,
                                     space separated: it does no others again)
-    m:<project>:<event id>  string  first delivery of that event; expires 30 days after it was last seen
+    m:<number>              hash    bucket of event marks: 8 bytes of the digest of an event's project and id -> day of
+                                    its last sight and the delivery that told it first (_marks.lua)
+    marks                   hash    count (marks in all buckets), buckets (how many there are), cursor (which is swept
+                                    next), swept (when a bucket last was)
     projects                set     "<source>/<project>" of all events: the Voucherify project that a body names, or
                                     else the source's own
 
@@ -68,7 +75,7 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     us created (microseconds, where it has a group), and behind it what stands in
                                     for its arrival where the event's id carries a time, u 1 when order could not
                                     apply, ps 1 when its plan skipped it, a<n> attempt n:
-                                    "<started> <duration> <outcome> <error>" (the last 20)
+                                    "<started> <duration> <outcome> <error>" (the first and the last 20)
                                     A digest of 24 characters is that of a customer's name and what tells the
                                     group from others of theirs.
     p:<group>               zset    "<arrival>/<job>" of a group's owed and parked jobs (of a once group also
@@ -104,7 +111,12 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     (members changed), refused (members left alone), why, result, op (operation),
                                     request (the same for all parts of one), part (from 1 on)
     audit_fresh             stream  the same while it is written anew without a person's name; within one script
-    trim                    zset    delivery -> when it leaves the ledger, with its event and jobs
+    trim                    zset    delivery -> when it leaves the ledger, with its event and jobs. Where there is a
+                                    history: only filed ones with a job that keeps a place of its groups
+    unfiled                 zset    deliveries settled before there was a history, which the trimmer owes to it
+    rounds                  hash    delivery that left -> "<round> <day>", where it is not its first round
+    open                    hash    "dead <source> <action>", "uncertain <source> <action>", "quarantined <source>" ->
+                                    how many there are that no operator has decided yet, filed ones included
     clock                   string  tests only: what the clock shows
     budget                  string  tests only: how many members of large groups one script visits
 """
@@ -112,10 +124,13 @@ milliseconds of the server's own clock unless a line says otherwise.
 from __future__ import annotations
 
 #: Version of the layout above; a process refuses a ledger that carries another.
-LAYOUT = "4"
+LAYOUT = "5"
 
 DELIVERIES = "deliveries/"
 JOBS = "jobs/"
+
+#: The lane of what is settled and is to be filed.
+HISTORY = "history"
 
 
 def deliveries_lane(source: str) -> str:

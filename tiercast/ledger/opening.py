@@ -205,6 +205,11 @@ def _agree_on_hash_key(ledger: Ledger, settings: Settings) -> Digests:
     return digests
 
 
+def ledger_id(ledger: Ledger) -> str:
+    """The ledger's own id, made at its first use: a history that belongs to another ledger is told by it."""
+    return _agreed(ledger, "id", secrets.token_urlsafe(12))
+
+
 def _agreed(ledger: Ledger, name: str, ours: str) -> str:
     """What the ledger was begun with; `ours` where it begins now.
 

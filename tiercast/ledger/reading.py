@@ -8,17 +8,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count, groupby, islice
+from itertools import chain, count, groupby, islice
 from typing import Any, Literal, TypeVar, cast
 
 from ..error_pattern import error_pattern
 from ..event import Event, Json, customer_ids, iso_from_us
+from ..history.rows import FiledDelivery
 from ..references import KINDS
 from ..rule_outcomes import decode, described
 from ..stored import revive
 from . import keys
 from .clock import ClockState, clock_state
 from .digests import Digests
+from .filed import Filed, OpenFiled, delivery_info, job_info
 from .model import Attempt, DeliveryInfo, DeliveryState, JobInfo, JobState, LaneInfo, Wait
 from .store import Ledger
 
@@ -85,10 +87,17 @@ class FoundJob:
 
 
 class Reader:
-    """Reads a ledger. All listings are newest first."""
+    """Reads a ledger. All listings are newest first.
 
-    def __init__(self, ledger: Ledger, digests: Digests) -> None:
+    Args:
+        ledger: to read.
+        digests: of that ledger.
+        filed: opens the history, where there is one. What the ledger does not hold is looked up there.
+    """
+
+    def __init__(self, ledger: Ledger, digests: Digests, filed: OpenFiled | None = None) -> None:
         self._ledger = ledger
+        self._filed = filed
         self._digests = digests
         self._client = cast(Any, ledger.client)
 
@@ -96,8 +105,7 @@ class Reader:
 
     def now_ms(self) -> int:
         """The ledger's clock."""
-        seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return self._ledger.now_ms()
 
     def lane_names(self) -> list[str]:
         """All lanes that ever held work, by name."""
@@ -145,7 +153,7 @@ class Reader:
 
     def body(self, delivery: str) -> bytes | None:
         """The raw bytes of a delivery."""
-        return cast("bytes | None", self._client.get(self._key(f"b:{delivery}")))
+        return next(self.bodies([delivery]))
 
     def by_id(self, deliveries: Iterable[str]) -> Iterator[DeliveryInfo]:
         """These deliveries, in their order; those that are not there are left out."""
@@ -155,7 +163,11 @@ class Reader:
         """The raw bytes of each of these deliveries, in their order."""
         iterator = iter(deliveries)
         while page := list(islice(iterator, _PAGE)):
-            yield from self._client.mget([self._key(f"b:{delivery}") for delivery in page])
+            found = self._client.mget([self._key(f"b:{delivery}") for delivery in page])
+            missing = [delivery for delivery, body in zip(page, found, strict=True) if body is None]
+            filed = {row.id: row.body for row in self._filed().by_id(missing)} if self._filed and missing else {}
+            for delivery, body in zip(page, found, strict=True):
+                yield filed.get(delivery) if body is None else body
 
     def clock(self) -> ClockState:
         """What the ledger notes of jumps of its clock."""
@@ -172,7 +184,64 @@ class Reader:
         found = (info for info in self._deliveries(self._delivery_ids(which)) if _matches(info, which))
         if which.campaign is not None or which.tier is not None:
             found = (each.info for each in self.with_events(found) if _tells(each.event, which))
-        return islice(found, which.limit)
+        filed = (delivery_info(row) for row in self._filed_deliveries(which))
+        merged = heapq.merge(found, filed, key=lambda info: info.id, reverse=True)
+        return islice(merged, which.limit)
+
+    def _filed_deliveries(self, which: Filter) -> Iterator[FiledDelivery]:
+        """What the history has and the ledger has not."""
+        if self._filed is None or which.state == DeliveryState.QUEUED:
+            return
+        wanted, before, more = self._history_filter(which), None, True
+        while more:
+            page = self._filed().deliveries(wanted, limit=_PAGE, before=before, seconds=None, bodies=False)
+            here = self._held_here(row.id for row in page.rows)
+            yield from (row for row in page.rows if row.id not in here)
+            before, more = page.before, page.before is not None
+
+    def _filed_jobs(self, which: Filter) -> Iterator[JobInfo]:
+        if self._filed is None or which.state in (JobState.OWED, JobState.PARKED):
+            return
+        wanted, before, more = self._history_filter(which), None, True
+        while more:
+            page = self._filed().jobs(wanted, limit=_PAGE, before=before, seconds=None, bodies=False)
+            here = self._held_here(each.delivery.id for each in page.rows)
+            yield from (job_info(each.job, each.delivery) for each in page.rows if each.delivery.id not in here)
+            before, more = page.before, page.before is not None
+
+    def _history_filter(self, which: Filter) -> Any:
+        # Loads the database library.
+        from ..history.filtering import HistoryFilter
+
+        digests = None if which.customer_digests is None else frozenset(which.customer_digests)
+        if digests is None and which.customer is not None:
+            digests = frozenset(self._digests_of(which.customer, which.source))
+        return HistoryFilter(
+            state=which.state,
+            type=which.type,
+            source=which.source,
+            action=which.action,
+            customer=digests,
+            campaign=which.campaign,
+            tier=which.tier,
+            error=which.error,
+            since_ms=which.since_ms,
+            until_ms=which.until_ms,
+        )
+
+    def _held_here(self, deliveries: Iterable[str]) -> set[str]:
+        """Those of these deliveries that the ledger holds: what it says of them is newer than what the history says."""
+        wanted = list(dict.fromkeys(deliveries))
+        pipe = self._client.pipeline(transaction=False)
+        for delivery in wanted:
+            pipe.exists(self._key(f"d:{delivery}"))
+        return {delivery for delivery, there in zip(wanted, pipe.execute(), strict=True) if there}
+
+    def _digests_of(self, customer: str, source: str | None) -> Iterator[str]:
+        """The digests of a name that somebody gave, as whichever kind it may be."""
+        for project in self.projects([source] if source else None):
+            for kind in KINDS:
+                yield self._digests.customer(project, kind, customer)
 
     def with_events(self, infos: Iterable[DeliveryInfo]) -> Iterator[FoundDelivery]:
         """Make the events of deliveries again from their bodies."""
@@ -191,7 +260,9 @@ class Reader:
                 found[member.decode()] = None
                 if len(found) >= most:
                     return list(found)
-        return list(found)
+        if self._filed:
+            found |= dict.fromkeys(self._filed().deliveries_like(part, most))
+        return list(found)[:most]
 
     def last_deliveries(self) -> dict[str, int | None]:
         """When the last delivery of each source arrived; None where it is not among the newest 2,000 of all."""
@@ -305,10 +376,14 @@ class Reader:
                 pipe.hgetall(self._key(f"d:{delivery}"))
                 pipe.exists(self._key(f"b:{delivery}"))
             answers = pipe.execute()
-            for i, delivery in enumerate(page):
-                info = self._delivery_info(delivery, answers[2 * i], bool(answers[2 * i + 1]))
-                if info:
-                    yield info
+            infos = {
+                delivery: self._delivery_info(delivery, answers[2 * i], bool(answers[2 * i + 1]))
+                for i, delivery in enumerate(page)
+            }
+            missing = [delivery for delivery, info in infos.items() if info is None]
+            if self._filed and missing:
+                infos |= {row.id: delivery_info(row) for row in self._filed().by_id(missing, bodies=False)}
+            yield from (info for info in infos.values() if info is not None)
 
     def _delivery_info(self, delivery: str, fields: dict[bytes, bytes], exists: bool) -> DeliveryInfo | None:
         f = {name.decode(): value.decode() for name, value in fields.items()}
@@ -364,7 +439,10 @@ class Reader:
         found = (job for job in self._jobs(self._job_keys(which)) if _job_matches(job, which))
         if which.campaign is not None or which.tier is not None:
             found = (each.info for each in self.jobs_with_events(found) if _tells(each.event, which))
-        return islice(found, which.limit)
+        filed = self._filed_jobs(which)
+        if _is_by_delivery(which):
+            return islice(heapq.merge(found, filed, key=lambda job: job.delivery, reverse=True), which.limit)
+        return islice(chain(found, filed), which.limit)
 
     def jobs_with_events(self, jobs: Iterable[JobInfo]) -> Iterator[FoundJob]:
         """Look up the delivery and the event of each job."""
@@ -399,7 +477,9 @@ class Reader:
             found[name.decode().removeprefix(prefix)] = None
             if len(found) >= most:
                 break
-        return list(found)
+        if self._filed and len(found) < most:
+            found |= dict.fromkeys(_jobs_filed_like(self._filed(), part, most))
+        return list(found)[:most]
 
     def waits_of(self, job: JobInfo, limits: Iterable[str] = ()) -> list[Wait]:
         """What a job waits for, the weightiest first; empty where nothing holds it up, or it waits no more.
@@ -454,16 +534,34 @@ class Reader:
     # --- counts
 
     def count_deliveries(self) -> dict[str, int]:
-        """How many deliveries there are in each settled state."""
-        return self._sizes("ix:d:", _INDEXED_DELIVERIES)
+        """How many deliveries the ledger holds in each settled state; of the quarantined ones all, filed or not."""
+        sizes = self._sizes("ix:d:", _INDEXED_DELIVERIES)
+        return sizes | {"quarantined": sum(self._open("quarantined").values())}
 
     def count_jobs(self) -> dict[str, int]:
-        """How many jobs there are in each state that has an index: all but owed (see `lanes`) and done."""
-        return self._sizes("ix:j:", _INDEXED_JOBS)
+        """How many jobs the ledger holds in each state that has an index: all but owed (see `lanes`) and done.
+
+        Of those that are dead and uncertain all are counted, filed or not.
+        """
+        counted = {str(state): sum(self._open(state).values()) for state in (JobState.DEAD, JobState.UNCERTAIN)}
+        return self._sizes("ix:j:", _INDEXED_JOBS) | counted
+
+    def _open(self, state: str) -> Counter[tuple[str, ...]]:
+        """How many of a state no operator has decided yet: by source and action, or by source if quarantined."""
+        found = self._client.hgetall(self._key("open"))
+        split = ((name.decode().split(" "), int(count)) for name, count in found.items())
+        return Counter({tuple(about): count for (of, *about), count in split if of == state})
 
     def count_by_action(self, state: JobState, most: int) -> Counter[str]:
-        """How many jobs of each action are in a state that has an index, of the newest so many."""
+        """How many jobs of each action are in a state that has an index, of the newest so many.
+
+        Of those that are dead and uncertain all are counted, filed or not.
+        """
         counts: Counter[str] = Counter()
+        if state in (JobState.DEAD, JobState.UNCERTAIN):
+            for (_, action), number in self._open(state).items():
+                counts[action] += number
+            return counts
         for start in range(0, most, _NAMES):
             end = min(start + _NAMES, most) - 1
             page = self._client.zrevrange(self._key(f"ix:j:{state}"), start, end)
@@ -486,11 +584,9 @@ class Reader:
         return dict(zip(names, pipe.execute(), strict=True))
 
     def _job_keys(self, which: Filter) -> Iterator[str]:
-        customer = which.customer or which.customer_digests
-        by_delivery = customer or which.since_ms or which.until_ms or which.type
-        if which.state in _INDEXED_JOBS and not by_delivery:
+        if which.state in _INDEXED_JOBS and not _is_by_delivery(which):
             yield from self._walk(self._key(f"ix:j:{which.state}"), Filter())
-        elif which.state == JobState.OWED and not by_delivery:
+        elif which.state == JobState.OWED and not _is_by_delivery(which):
             yield from self._owed_jobs(which.action)
         else:
             # Not only those that are processed now: a replay may have found one ignored that has jobs.
@@ -523,12 +619,32 @@ class Reader:
                 pipe.hexists(self._key(f"lease:{lane}"), key)
             answers = pipe.execute()
             rows = [tuple(answers[3 * i : 3 * i + 3]) for i in range(len(page))]
+            missing = [key for key, (fields, _, _) in zip(page, rows, strict=True) if not fields]
+            filed = self._filed().jobs_by_key(missing, attempts=True) if self._filed and missing else []
+            of_history = {each.job.key: job_info(each.job, each.delivery) for each in filed}
             for key, (fields, due, held) in zip(page, rows, strict=True):
                 if fields:
                     yield _job_info(key, fields, due, bool(held))
+                elif key in of_history:
+                    yield of_history[key]
 
     def _key(self, name: str) -> str:
         return self._ledger.key(name)
+
+
+def _is_by_delivery(which: Filter) -> bool:
+    """Whether jobs are listed in the order of their deliveries, since there is no index by what is asked for."""
+    indexed = which.state in _INDEXED_JOBS or which.state == JobState.OWED
+    customer = which.customer or which.customer_digests
+    return bool(customer or which.since_ms or which.until_ms or which.type) or not indexed
+
+
+def _jobs_filed_like(filed: Filed, part: str, most: int) -> list[str]:
+    """Keys of filed jobs that hold this part, found by the event's id in it."""
+    rest = part.partition(":")[2]
+    events = {part, rest, *(text.rpartition(":")[0] for text in (part, rest))} - {""}
+    found = dict.fromkeys(key for event in sorted(events) for key in filed.jobs_like(event, most))
+    return [key for key in found if part in key]
 
 
 def _received(delivery: str) -> int:

@@ -10,12 +10,28 @@ from importlib.resources import files
 from .states import in_lua
 
 #: Every script, one file each, with its keys and arguments in its head.
-NAMES = ("record", "deliveries", "jobs", "renew", "due", "operate", "audit", "trim", "forget", "shift")
+NAMES = (
+    "record",
+    "deliveries",
+    "jobs",
+    "renew",
+    "due",
+    "operate",
+    "audit",
+    "trim",
+    "forget",
+    "shift",
+    "start_filing",
+    "filing",
+    "bring_back",
+)
 
 _PARTS = {
     "--COMMON": "_common.lua",
     "--PARKING": "_parking.lua",
+    "--FILING": "_filing.lua",
     "--NAMES": "_names.lua",
+    "--MARKS": "_marks.lua",
     "--CLAIM": "_claim.lua",
     "--LEAVING": "_leaving.lua",
     "--AUDIT": "_audit.lua",

@@ -102,7 +102,7 @@ class Ledger:
         args: list[Any] = [self._max_owed, self._memory_share]
         for i, (source, delivery, body) in enumerate(deliveries):
             args += (source, delivery, body, due_ms[i] if due_ms else "")
-        answer = self._run("record", args, durable=True, repeats=0)
+        answer = self.run("record", args, durable=True, repeats=0)
         if answer[0] != b"OK":
             raise LedgerFull(_FULL[answer[0].decode().removeprefix("FULL ")])
         return Recorded(_texts(answer[1]))
@@ -127,9 +127,9 @@ class Ledger:
 
         `Exchange.settled` holds (delivery, state, first delivery of a duplicate).
         """
-        request = self._request(keys.deliveries_lane(source), claim)
+        request = self.request(keys.deliveries_lane(source), claim)
         request |= {"source": source, "plans": [rows.plan(plan) for plan in plans]}
-        settled, bells, claimed, more, isolated = self._run("deliveries", [_json(request)], durable=bool(plans))
+        settled, bells, claimed, more, isolated = self.run("deliveries", [_json(request)], durable=bool(plans))
         token = claim.token if claim else ""
         return Exchange(
             [(_text(d), _text(state), _text(first)) for d, state, first in settled],
@@ -158,12 +158,12 @@ class Ledger:
         `learn` names the limit or action for which a rate is learnt where the vendor refuses too many calls.
         `Exchange.settled` holds (job, "", "").
         """
-        request = self._request(lane, claim) | {"settle": [rows.outcome(outcome) for outcome in outcomes]}
+        request = self.request(lane, claim) | {"settle": [rows.outcome(outcome) for outcome in outcomes]}
         if learn:
             request["learn"] = learn
         claims = claim is not None and claim.n > 0
         try:
-            answer = self._run("jobs", [_json(request)], durable=bool(outcomes) or claims)
+            answer = self.run("jobs", [_json(request)], durable=bool(outcomes) or claims)
         except NotReplicated as error:
             if claim is not None:
                 self._release(lane, claim.token, error.answer[2])
@@ -185,11 +185,11 @@ class Ledger:
         for pair in held:
             args += pair
         # A primary that was cut off, and replaced, would go on renewing what others have taken over by now.
-        return [bool(kept) for kept in self._run("renew", args, durable=True)]
+        return [bool(kept) for kept in self.run("renew", args, durable=True)]
 
     def due(self, lanes: Sequence[str]) -> Due:
         """Which of these lanes have work that may start now? Their bells count as under way: the caller rings."""
-        bells, waiting, next_ms, isolated, now = self._run("due", list(lanes))
+        bells, waiting, next_ms, isolated, now = self.run("due", list(lanes))
         return Due(_texts(bells), _texts(waiting), next_ms / 1000, _texts(isolated), int(now))
 
     def trim(self, most: int = 200) -> tuple[int, list[str]]:
@@ -198,7 +198,7 @@ class Ledger:
         Returns how many went, and lanes to ring for. While more is left to do now, the number is at least `most`, so
         a caller that stops below it has done all.
         """
-        count, more, bells, look = self._run("trim", [most, self._keep_ms, self._keep_dead_ms])
+        count, more, bells, look = self.run("trim", [most, self._keep_ms, self._keep_dead_ms])
         if int(look):
             look_after_files(self, int(look))
         return max(int(count), most) if more else int(count), _texts(bells)
@@ -220,7 +220,7 @@ class Ledger:
             limits: names of limits, whose next starts are moved, too.
         """
         args = [round(by * 1000), known_ms, round(self.lease * 1000), *limits]
-        total, more, found, bells = self._run("shift", args)
+        total, more, found, bells = self.run("shift", args)
         return Shifted(int(total), bool(more), int(found) / 1000, _texts(bells))
 
     def operate(self, verb: str, **member: Any) -> tuple[bool, str, list[str]]:
@@ -242,7 +242,7 @@ class Ledger:
         request["members"] = list(members)
         if audit:
             request["audit"] = dict(audit)
-        answers, bells = self._run("operate", [_json(request)], repeats=0)
+        answers, bells = self.run("operate", [_json(request)], repeats=0)
         return [Answer(done == b"ok", _text(text)) for done, text in answers], _texts(bells)
 
     # --- audit
@@ -250,7 +250,7 @@ class Ledger:
     def note_audit(self, entry: Mapping[str, Any], *, count: int, refused: int, result: str) -> None:
         """Write an audit entry of a change that is made elsewhere; not repeated by itself."""
         request = {"entry": dict(entry), "count": count, "refused": refused, "result": result}
-        self._run("audit", [_json(request)], repeats=0)
+        self.run("audit", [_json(request)], repeats=0)
 
     def audit_entries(self, page: int) -> Iterator[dict[str, str]]:
         """The fields of all audit entries (see keys.py), newest first, so many a round trip; `id` is the stream's."""
@@ -265,7 +265,7 @@ class Ledger:
 
     def scrub_audit(self, texts: Mapping[str, Mapping[str, str]]) -> int:
         """Give fields of audit entries other texts, by the entry's id and the field's name; how many changed."""
-        return int(self._run("audit", [_json({"scrub": texts})])) if texts else 0
+        return int(self.run("audit", [_json({"scrub": texts})])) if texts else 0
 
     def forget(
         self,
@@ -284,12 +284,12 @@ class Ledger:
         request |= {"deliveries": [list(pair) for pair in deliveries], "bodies": list(bodies)}
         if audit:
             request["audit"] = dict(audit)
-        removed, jobs, busy, needed, bells = self._run("forget", [_json(request)], durable=True)
+        removed, jobs, busy, needed, bells = self.run("forget", [_json(request)], durable=True)
         return Forgotten(int(removed), int(jobs), _texts(busy), _texts(needed), _texts(bells))
 
     # --- inside
 
-    def _request(self, lane: str, claim: Claim | None) -> dict[str, Any]:
+    def request(self, lane: str, claim: Claim | None) -> dict[str, Any]:
         request: dict[str, Any] = {"lane": lane, "keep": self._keep_ms, "keep_dead": self._keep_dead_ms}
         if claim:
             request["claim"] = {
@@ -313,7 +313,7 @@ class Ledger:
                 del request["claim"]["cap"]
         return request
 
-    def _run(self, name: str, args: list[Any], *, durable: bool = False, repeats: int | None = None) -> Any:
+    def run(self, name: str, args: list[Any], *, durable: bool = False, repeats: int | None = None) -> Any:
         """Run a script; every script can be repeated without harm, so a lost answer is asked for again."""
         left = self._repeats if repeats is None else repeats
         while True:
@@ -351,7 +351,7 @@ class Ledger:
         outcomes = [rows.outcome(Outcome(job=_text(row[0]), token=token, verdict="released")) for row in claimed]
         if outcomes:
             with contextlib.suppress(LedgerError):
-                self._run("jobs", [_json(self._request(lane, None) | {"settle": outcomes})], repeats=0)
+                self.run("jobs", [_json(self.request(lane, None) | {"settle": outcomes})], repeats=0)
 
 
 class NotReplicated(LedgerUnavailable):

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -19,6 +20,7 @@ from ..config import load_config, load_sources
 from ..config.model import Config
 from ..embedded import EmbeddedError, EmbeddedServer
 from ..errors import ConfigError, TiercastError
+from ..history.lazy import LazyHistory
 from ..ledger import open_ledger, prepare
 from ..ledger.following import Follower
 from ..ledger.reading import Reader
@@ -104,7 +106,10 @@ def _up(folder: Folder, config: Path | None, signals: Signals, *, port: int, sam
             settings = load_settings(env)
         ledger = open_ledger(settings, role="operator")
         stack.callback(ledger.close)
-        narrator = Narrator(Follower(ledger, Reader(ledger, prepare(ledger, settings))), home=Path.cwd())
+        history = LazyHistory(settings.history)
+        stack.callback(history.close)
+        reader = Reader(ledger, prepare(ledger, settings), history.reading)
+        narrator = Narrator(Follower(ledger, reader), home=Path.cwd())
         stack.callback(narrator.stop)
         stack.enter_context(folder.environment(_shown(env) | {"TIERCAST_URL": f"http://127.0.0.1:{port}"}))
         supervisor = Supervisor(folder, os.environ | env, narrator.heard, server=server)
@@ -210,6 +215,7 @@ def _environment(folder: Folder, config: Path | None) -> dict[str, str]:
         env["TIERCAST_CONFIG"] = str(config.absolute())
     env.setdefault("TIERCAST_DEMO_DIR", str(folder.path))
     env.setdefault("TIERCAST_SPOOL_DIR", str(folder.path / "spool"))
+    env.setdefault("TIERCAST_HISTORY_URL", f"sqlite:///{quote(str(folder.path.absolute()))}/history.db")
     env.setdefault("TIERCAST_HASH_KEY", folder.secret("hash-key"))
     if "TIERCAST_REDIS_URL" not in env:
         env.setdefault("TIERCAST_DURABILITY", "fsync")

@@ -14,8 +14,8 @@ from tiercast.ledger import Ledger
 from tiercast.logs import place
 from tiercast.ringer import BellRinger
 
+from ..drains import Drain
 from ..execution.drain import JobsDrain
-from ..intake.drain import DeliveriesDrain
 from .loop import EventLoop
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ REPLY_SECONDS = 5.0
 
 def shut_down(
     actions: Sequence[JobsDrain],
-    intakes: Sequence[DeliveriesDrain],
+    others: Sequence[Drain],
     loop: EventLoop,
     ringer: BellRinger,
     ledger: Ledger,
@@ -42,8 +42,9 @@ def shut_down(
 ) -> None:
     """Begin nothing more, release what waits, give what runs `grace` seconds, settle all of it, and close."""
     deadline = time.monotonic() + grace
-    for drain in (*intakes, *actions):
-        drain.closing = True
+    drains: list[Drain] = [*others, *actions]
+    for each in drains:
+        each.closing = True
     for drain in actions:
         drain.executor.close()
         drain.wake()
@@ -52,8 +53,8 @@ def shut_down(
     _cancel(actions, loop)
     for drain in actions:
         _settle(drain, deadline)
-    for drain in (*intakes, *actions):
-        drain.wait(max(0.0, deadline + REPLY_SECONDS - time.monotonic()) if drain.is_running else 0.0)
+    for each in drains:
+        each.wait(max(0.0, deadline + REPLY_SECONDS - time.monotonic()) if each.is_running else 0.0)
     for drain in actions:
         _close(drain.executor.action, loop)
     loop.stop()

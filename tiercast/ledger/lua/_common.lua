@@ -8,10 +8,9 @@ local PATIENCE = 10000       -- ms that a bell counts as under way before anothe
 local EXTRA_BELL = 250       -- ms between two bells that bring further processes to one lane
 local ACTIVE = 1000          -- ms that a drain which left work behind counts as active
 local HORIZON = 1000000      -- us ahead that starts are reserved
-local MARK = 30 * 86400000   -- ms that an event is recognised after it was last seen
 local NEWEST = 90 * 86400    -- s that the newest done job of an order group is remembered
 local POISON = 5             -- expired leases that make a member poison
-local ATTEMPTS = 20          -- attempts kept of a job
+local ATTEMPTS = 20          -- attempts kept of a job beside the first
 
 local function clock_us()
   --CLOCK
@@ -24,7 +23,7 @@ local T = math.floor(T_US / 1000)
 
 local function int(number) return string.format('%.0f', number) end
 
-local NOW, MARK_MS = int(T), int(MARK)  -- as commands take them
+local NOW = int(T)  -- as commands take it
 
 local bells = {}
 

@@ -101,19 +101,6 @@ local function names_of_customer(names)
   return all
 end
 
--- Note that names are one customer's, as an event tells that leads to no group: only where groups may stand under one
--- that was told without the others, since the index of deliveries knows the rest as long as it matters.
-local function learn_names(names)
-  local own, note = own_name(names[1])
-  for i = 2, #names do
-    local other, its_note = own_name(names[i])
-    if other ~= own and (its_note or note) then
-      names_of_customer(names)
-      return
-    end
-  end
-end
-
 -- A group's digest under the name that has one already, be it that a job waits, was done or may have been; else under
 -- the customer's own. `digest` begins with a name; `exists` tells whether a digest has a group.
 local function digest_of_customer(digest, all, exists)

@@ -2,11 +2,13 @@
 --
 -- A job belongs to at most one order group and one once group. It stands in its lane only while it holds the
 -- place (s:<group>) of each of its groups; places are taken all at once or not at all, so nobody waits in a ring.
--- Touches j:, d:, p:, k:, s:, n:, once:, unfinished, ix:j:, trim, due:, lane:, lanes.
+-- Touches j:, d:, p:, k:, s:, n:, once:, unfinished, ix:j:, trim, due:, lane:, lanes, open; through _filing the lane
+-- `history`.
+--FILING
 
 local KEEP, KEEP_DEAD  -- the retention (ms) of what ended well and of what did not; each script sets it
 
---STATES job: final indexed needs_operator
+--STATES job: final indexed needs_operator filed
 --STATES delivery: needs_operator
 
 local actions = {}
@@ -22,21 +24,25 @@ local function action_of(job)
   return action
 end
 
+-- "<source> <action>" of a job.
+local function about_of(job) return string.match(job, '^[^:]*') .. ' ' .. action_of(job) end
+
 local function order_key(action, digest) return 'o:' .. action .. ':' .. digest end
 local function once_key(action, digest) return 'c:' .. action .. ':' .. digest end
 
 local families = {}
 local fresh = {}  -- deliveries that are on record for the first time: they cannot be about to leave
 
--- Note that a family has more or fewer jobs open, or dead and uncertain; written by `flush_families`.
-local function count_family(delivery, open, bad)
+-- Note that a family has more or fewer jobs open, dead and uncertain, or uncertain; written by `flush_families`.
+local function count_family(delivery, open, bad, uncertain)
   local family = families[delivery]
   if not family then
-    family = { 0, 0 }
+    family = { 0, 0, 0 }
     families[delivery] = family
   end
   family[1] = family[1] + open
   family[2] = family[2] + bad
+  family[3] = family[3] + uncertain
 end
 
 -- How many of a family's jobs are open, where all that is known of it is that some are: then the caller writes it.
@@ -47,19 +53,23 @@ local function take_open(delivery)
   return family[1]
 end
 
--- With no job open, and nobody about to replay it, a family leaves when its retention is over.
+-- With no job open, and nobody about to replay it, a family is filed; where there is no history, it leaves when its
+-- retention is over. One with an uncertain job stays until an operator has decided that.
 local function flush_families()
   local leaving_at = {}
   for delivery, family in pairs(families) do
     local key = P .. 'd:' .. delivery
     if family[2] ~= 0 then call('HINCRBY', key, 'x', family[2]) end
+    if family[3] ~= 0 then call('HINCRBY', key, 'q', family[3]) end
     local open = family[1] ~= 0 and call('HINCRBY', key, 'o', family[1]) or tonumber(call('HGET', key, 'o') or 0)
     if open > 0 then
       if family[1] > 0 and not fresh[delivery] then call('ZREM', P .. 'trim', delivery) end
     else
-      local f = call('HMGET', key, 'x', 's', 'again')
+      local f = call('HMGET', key, 'x', 's', 'again', 'q')
       if f[3] then
         call('ZREM', P .. 'trim', delivery)
+      elseif is_filing() then
+        if tonumber(f[4] or 0) == 0 then file_at(delivery, T + FILE_AFTER) end
       else
         local is_bad = tonumber(f[1] or 0) > 0 or DELIVERY_NEEDS_OPERATOR[f[2]]
         leaving_at[#leaving_at + 1] = int(T + (is_bad and KEEP_DEAD or KEEP))
@@ -69,6 +79,8 @@ local function flush_families()
   end
   call_many('ZADD', P .. 'trim', leaving_at)
   families = {}
+  flush_to_file()
+  flush_open()
 end
 
 -- What is on record of a job that moves, by position: a table with names costs more than reading it.
@@ -94,7 +106,11 @@ local function set_state(job, state, reason, about, more)
   end
   local open = (FINAL[state] and 0 or 1) - ((old and not FINAL[old]) and 1 or 0)
   local bad = (NEEDS_OPERATOR[state] and 1 or 0) - ((old and NEEDS_OPERATOR[old]) and 1 or 0)
-  count_family(about[DELIVERY], open, bad)
+  local undecided = (FINAL[state] and not FILED[state] and 1 or 0) - ((old and FINAL[old] and not FILED[old]) and 1 or 0)
+  if old and FINAL[old] then reopen(about[DELIVERY]) end
+  if NEEDS_OPERATOR[state] then count_open(state, about_of(job), 1) end
+  if old and NEEDS_OPERATOR[old] then count_open(old, about_of(job), -1) end
+  count_family(about[DELIVERY], open, bad, undecided)
 end
 
 -- The groups of a job (order, once), its arrival, when it was created, and the digest of its once group.
@@ -400,7 +416,7 @@ end
 
 -- The fields of an attempt, to be written with the job's others: n and a<n>.
 local function attempt_fields(job, n, started, duration, outcome, error)
-  if n > ATTEMPTS then call('HDEL', P .. 'j:' .. job, 'a' .. (n - ATTEMPTS)) end
+  if n > ATTEMPTS + 1 then call('HDEL', P .. 'j:' .. job, 'a' .. (n - ATTEMPTS)) end
   local text = started .. ' ' .. duration .. ' ' .. outcome
   return { 'n', n, 'a' .. n, error and text .. ' ' .. error or text }
 end

@@ -181,6 +181,7 @@ function verbs.redo(m, state)
     end
   end
   local name = action_of(again) .. string.match(again, ':r%d+$')
+  reopen(delivery)
   call('HSET', P .. 'j:' .. again, unpack(set))
   call('HSET', d_key, 'j', names .. ' ' .. name)
   find_place(again)
@@ -217,7 +218,7 @@ function verbs.replay(m)
   limit_replay(key, 'only', both(f[4], f[5], true, m.only))
   limit_replay(key, 'rounds', both(f[4] == '2', f[6], m.again == 2, m.rounds))
   if f[4] then return { 'ok', 'queued' } end
-  call('ZREM', P .. 'trim', m.delivery)
+  reopen(m.delivery)
   owe(lane, m.delivery)
   return { 'ok', 'queued' }
 end

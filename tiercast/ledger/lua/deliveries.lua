@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Settle deliveries with what was read in them (plan), then claim the next, in one step.
--- Keys: all of _common, _parking, _names and _claim; b:, d:, m:, cust:, alias:, ix:d:, trim of the deliveries; gone,
+-- Keys: all of _common, _parking, _names, _marks and _claim; b:, d:, cust:, alias:, ix:d:, trim of the deliveries; gone,
 --   projects, rewrite.
 -- ARGV[1]: {lane, source, keep, keep_dead, plans: [...], claim: {...} or absent}; a plan is
 --   {k delivery, t token, o processed|ignored|test|quarantined, r reason, v what became of the rules, p project,
@@ -12,6 +12,7 @@
 --COMMON
 --PARKING
 --NAMES
+--MARKS
 --CLAIM
 
 local request = cjson.decode(ARGV[1])
@@ -40,6 +41,8 @@ local indexed = {}
 local function settle_delivery(delivery, state, plan, before, fields)
   local key = P .. 'd:' .. delivery
   if before.state then call('ZREM', P .. 'ix:d:' .. before.state, delivery) end
+  if before.state == 'quarantined' then count_open('quarantined', source, -1) end
+  if state == 'quarantined' then count_open('quarantined', source, 1) end
   if before.state or before.again then
     call('HDEL', key, 'r', 'v', 'first', 'again', 'only', 'rounds')
   else
@@ -54,6 +57,7 @@ local function settle_delivery(delivery, state, plan, before, fields)
   if open then add('o', open) end
   if plan.r then add('r', plan.r) end
   if plan.v then add('v', plan.v) end
+  if plan.p and plan.p ~= source then add('p', plan.p) end
   if plan.c then add('c', table.concat(plan.c, ' ')) end
   if plan.e then
     call('HSET', key, 's', state, 'src', source, 'z', NOW, 'e', plan.e, 'h', plan.h, 'at', plan.at, unpack(set))
@@ -65,7 +69,7 @@ local function settle_delivery(delivery, state, plan, before, fields)
   index_pairs[#index_pairs + 1] = at
   index_pairs[#index_pairs + 1] = delivery
   index(delivery, plan, at)
-  if state ~= 'processed' then count_family(delivery, 0, 0) end
+  if state ~= 'processed' then count_family(delivery, 0, 0, 0) end
 end
 
 local function flush_indexed()
@@ -180,6 +184,13 @@ local function leads_nowhere(plan, only)
   return true
 end
 
+-- A receiver stored a delivery once more that was settled and has left the ledger: its first answer was lost, and it
+-- waited in a spool. Nothing of it is done again, and what is in the history stays as it is.
+local function drop_repeated(delivery)
+  call('DEL', P .. 'b:' .. delivery)
+  return 'duplicate', delivery
+end
+
 -- Record the event with all its jobs; on a replay, with those that are missing.
 local function process(delivery, plan, before)
   if before.only and not before.jobs and leads_nowhere(plan, before.only) then
@@ -187,14 +198,14 @@ local function process(delivery, plan, before)
     settle_delivery(delivery, 'ignored', plan, before)
     return 'ignored', ''
   end
-  local mark = P .. 'm:' .. (plan.p or source) .. ':' .. plan.e
-  local first = call('SET', mark, delivery, 'NX', 'GET', 'PX', MARK_MS)
+  local first, bucket, field = find_mark(plan.p or source, plan.e)
   if first and first ~= delivery and not before.jobs then
-    call('PEXPIRE', mark, MARK_MS)
+    set_mark(bucket, field, first)
     settle_delivery(delivery, 'duplicate', plan, before, { 'first', first })
     return 'duplicate', first
   end
-  if first then call('SET', mark, delivery, 'PX', MARK_MS) end
+  if first == delivery and not before.state then return drop_repeated(delivery) end
+  set_mark(bucket, field, delivery)
   -- Where the mark is new, no plan before this one in the request has added a job of the event.
   local names, none_stands = before.jobs, not first and not any_stands
   for i, job in ipairs(plan.jobs or {}) do
@@ -205,7 +216,7 @@ local function process(delivery, plan, before)
       add_job(delivery, plan, job, key)
     end
   end
-  count_family(delivery, 0, 0)
+  count_family(delivery, 0, 0, 0)
   settle_delivery(delivery, 'processed', plan, before, names and { 'j', names })
   return 'processed', ''
 end
@@ -246,7 +257,7 @@ local function settle(plan)
   else
     settle_delivery(plan.k, state, plan, before)
   end
-  if plan.ln and not plan.all then learn_names(plan.c) end
+  if plan.ln and not plan.all then names_of_customer(plan.c) end
   return state, first
 end
 
@@ -301,6 +312,7 @@ if request.claim then
 end
 flush_closed_leases(lane)
 flush_indexed()
+flush_marks()
 flush_families()
 ring_woken()
 return { settled, bells, claimed, more, isolated }

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Forget a customer: drop what is open of their jobs, then remove their deliveries with everything about them.
--- Keys: all of _common, _parking, _leaving, _names and _audit; gone, rewrite, projects, m: of the events; held: and lease: of the jobs.
+-- Keys: all of _common, _parking, _leaving, _names, _marks and _audit; gone, rewrite, rounds, projects; held: and lease: of
+--   the jobs.
 -- ARGV[1]: {keep, keep_dead, names: [digest, ...], deliveries: [[delivery, source], ...], bodies: [delivery, ...],
 --   audit: {...} as in _audit or absent}: `names` leave a tombstone each; of `bodies` only the raw body goes, where
 --   nothing is open any more.
@@ -11,6 +12,7 @@
 --PARKING
 --LEAVING
 --NAMES
+--MARKS
 --AUDIT
 
 local request = cjson.decode(ARGV[1])
@@ -27,8 +29,8 @@ local projects = call('SMEMBERS', P .. 'projects')
 local function forget_mark(source, event, delivery)
   for _, pair in ipairs(projects) do
     if string.sub(pair, 1, #source + 1) == source .. '/' then
-      local mark = P .. 'm:' .. string.sub(pair, #source + 2) .. ':' .. event
-      if call('GET', mark) == delivery then call('DEL', mark) end
+      local first, bucket, field = find_mark(string.sub(pair, #source + 2), event)
+      if first == delivery then drop_mark(bucket, field) end
     end
   end
 end
@@ -77,6 +79,7 @@ local function remove(job)
     -- Those that wait are older than what was done: it is remembered until they are superseded, but not by its name.
     postpone(order, 'a newer event')
   end
+  if NEEDS_OPERATOR[state] then count_open(state, about_of(job), -1) end
   call('ZREM', P .. 'ix:j:' .. state, job)
   call('DEL', P .. 'j:' .. job)
   return 1
@@ -115,6 +118,10 @@ for _, one in ipairs(found) do
     for _, part in ipairs({ 'due:', 'held:' }) do call('ZREM', P .. part .. one.lane, one.id) end
     for _, part in ipairs({ 'lease:', 'expiries:' }) do call('HDEL', P .. part .. one.lane, one.id) end
     if one.event then forget_mark(one.source, one.event, one.id) end
+    if one.state == 'quarantined' then count_open('quarantined', one.source, -1) end
+    unfile(one.id)
+    call('HDEL', P .. 'rounds', one.id)
+    call('ZREM', P .. 'unfiled', one.id)
     forget_delivery(one.id, one.state, one.digests)
   end
 end
@@ -128,6 +135,8 @@ for _, delivery in ipairs(request.bodies) do
     needed[#needed + 1] = delivery
   end
 end
+flush_marks()
+flush_open()
 if removed > 0 or #request.bodies > #needed then call('HSETNX', P .. 'rewrite', 'forgot', NOW) end
 -- A step that only waits for jobs under way says nothing.
 if request.audit and (removed > 0 or request.audit.part == 1) then audit(request.audit, removed, 0, '') end
