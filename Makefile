@@ -22,7 +22,8 @@ test: $(STAMP)  ## Run the whole suite, in parallel
 	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 kinds: $(STAMP)  ## Take the built-in kinds through the kit, and write the levels that they earn beside their code
-	@$(BIN)/python -m pytest -q -n 2 --record-kinds tests/integration/test_kind_kit.py $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --record-kinds tests/integration/test_kind_kit.py \
+	  tests/integration/test_kind_kit_vendors.py $(ARGS)
 
 chaos: $(STAMP)  ## Kill, freeze and starve real processes, count what is lost (ARGS="--only kill-workers")
 	@$(BIN)/python -m tests.chaos $(ARGS)

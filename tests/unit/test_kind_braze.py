@@ -11,7 +11,6 @@ import pytest
 from tests.acting import acting, job_for, outcome_of, outcomes_of
 from tiercast.actions import Action, Done, Halt, Permanent, RateLimited, RetryLater, Skip, Unavailable, Unknown
 from tiercast.runner import perform
-from tiercast.testing import ActionContract
 from tiercast.testing.vendors import Answer, Fault, Window
 from tiercast.testing.vendors.braze import FakeBraze
 from worker.actions.braze import Braze
@@ -267,23 +266,3 @@ def test_options_that_contradict_are_refused(vendor: FakeBraze, more: dict[str, 
 def test_nobody_and_nothing_are_skipped(user: Action) -> None:
     assert isinstance(outcome_of(user, job_for(user, id=" ")), Skip)
     assert isinstance(outcome_of(user, job_for(user, properties={"tier": None})), Skip)
-
-
-class TestUser(ActionContract):
-    action_class = Braze
-
-    @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with FakeBraze() as server:
-            self.options = server.options() | OWN
-            yield
-
-
-class TestEvent(ActionContract):
-    action_class = BrazeEvent
-
-    @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with FakeBraze() as server:
-            self.options = server.options() | OWN | {"time": "2026-11-01T10:00:00Z"}
-            yield

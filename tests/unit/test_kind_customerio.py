@@ -10,7 +10,6 @@ import pytest
 from tests.acting import acting, job_for, outcome_of, outcomes_of, verified
 from tiercast.actions import Action, Halt, Permanent, RateLimited, RetryLater, Skip, Unavailable, Unknown
 from tiercast.runner import perform
-from tiercast.testing import ActionContract
 from tiercast.testing.vendors import Answer
 from tiercast.testing.vendors.customerio import FakeCustomerIO
 from worker.actions.customerio import CustomerIO
@@ -232,23 +231,3 @@ def test_the_host_is_the_regions(region: str) -> None:
     assert made.options.base_url is None
     with pytest.raises(Exception, match="region"):
         CustomerIO.Options().load(secrets | OWN | {"region": "{{ event.customer.id }}"})
-
-
-class TestPerson(ActionContract):
-    action_class = CustomerIO
-
-    @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with FakeCustomerIO() as server:
-            self.options = server.options() | OWN
-            yield
-
-
-class TestEvent(ActionContract):
-    action_class = CustomerIOEvent
-
-    @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with FakeCustomerIO() as server:
-            self.options = server.options() | OWN | {"time": "2026-11-01T10:00:00Z"}
-            yield

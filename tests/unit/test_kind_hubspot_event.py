@@ -10,7 +10,6 @@ import pytest
 from tests.acting import acting, job_for, outcome_of, verified
 from tiercast.actions import Action, Done, Halt, Permanent, RateLimited, RetryLater, Skip, Unavailable, Unknown
 from tiercast.runner import perform
-from tiercast.testing import ActionContract
 from tiercast.testing.vendors import Answer, Fault
 from tiercast.testing.vendors.hubspot import FakeHubSpot
 from worker.actions.hubspot_event import HubSpotEvent
@@ -129,13 +128,3 @@ def test_a_missing_scope_is_named_and_the_token_is_proved(vendor: FakeHubSpot, e
     held: Any = outcome_of(event, job_for(event))
     assert isinstance(held, Halt)
     assert "analytics.behavioral_events.send" in str(held)
-
-
-class TestEvent(ActionContract):
-    action_class = HubSpotEvent
-
-    @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with FakeHubSpot() as server:
-            self.options = server.options() | OWN | {"time": "2026-11-01T10:00:00Z"}
-            yield

@@ -10,7 +10,6 @@ import pytest
 from tests.acting import acting, job_for, outcome_of, verified
 from tiercast.actions import Action, Done, Halt, Permanent, RateLimited, RetryLater, Skip, Unavailable, Unknown
 from tiercast.runner import perform
-from tiercast.testing import ActionContract
 from tiercast.testing.vendors import Answer, Window
 from tiercast.testing.vendors.klaviyo import FakeKlaviyo
 from worker.actions.klaviyo import Klaviyo
@@ -223,28 +222,3 @@ def test_it_proves_the_key() -> None:
         vendor.queue.append(Answer(status=401))
         with pytest.raises(Halt):
             verified(action)
-
-
-class TestProfile(ActionContract):
-    action_class = Klaviyo
-
-    @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with FakeKlaviyo() as server:
-            self.options = {**server.options(), "id": "c1", "properties": {"tier": "Gold"}}
-            yield
-
-
-class TestEvent(ActionContract):
-    action_class = KlaviyoEvent
-
-    @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with FakeKlaviyo() as server:
-            self.options = {
-                **server.options(),
-                "id": "c1",
-                "properties": {"tier": "Gold"},
-                "time": "2026-11-01T10:00:00Z",
-            }
-            yield

@@ -10,7 +10,6 @@ import pytest
 from tests.acting import acting, job_for, outcome_of, verified
 from tiercast.actions import Action, Done, Halt, Permanent, RateLimited, RetryLater, Skip, Unavailable, Unknown
 from tiercast.runner import perform
-from tiercast.testing import ActionContract
 from tiercast.testing.vendors import Answer, Fault, Window
 from tiercast.testing.vendors.voucherify import FakeVoucherify
 from worker.actions.voucherify_customer import VoucherifyCustomer
@@ -236,25 +235,3 @@ def test_failure_30_a_window_is_waited_for_briefly_and_a_cycle_long(vendor: Fake
     assert isinstance(short, RateLimited)
     assert isinstance(long, RateLimited)
     assert (15 < (short.after or 0) <= 22, long.after, short.everyone) == (True, 3600.0, True)
-
-
-class TestReward(ActionContract):
-    action_class = VoucherifyReward
-
-    @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with FakeVoucherify() as server:
-            server.codes["Gold gifts"] = [f"CODE-{number}" for number in range(100)]
-            self.options = {**server.options(), "campaign": "Gold gifts", "customer": "c", "identifier": "source_id"}
-            yield
-
-
-class TestCustomer(ActionContract):
-    action_class = VoucherifyCustomer
-
-    @pytest.fixture(autouse=True)
-    def _server(self) -> Iterator[None]:
-        with FakeVoucherify() as server:
-            server.customer("cust_1")
-            self.options = {**server.options(), "customer": "cust_1", "properties": {"tier": "Gold"}}
-            yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from ..actions import Action, Secret
 from ..config.kinds import KindError, find_kinds, load_kind
 from . import output
 from .group import Failure
+from .new_kind import NAME, write_kind
 from .output import Column
 
 _COLUMNS = (
@@ -113,6 +115,35 @@ def show(kind: str, as_json: bool) -> None:
     with formatter.section("\nOptions"):
         formatter.write_dl([(option["name"], _in_words(option)) for option in options] or [("none", "")])
     click.echo(formatter.getvalue().rstrip())
+
+
+@kinds.command()
+@click.argument("name")
+@click.option("--into", type=click.Path(path_type=Path), metavar="DIR", help="Where to; by default tiercast-NAME here.")
+def new(name: str, into: Path | None) -> None:
+    """Write a package with a kind of your own, its tests and its page.
+
+    NAME is what configurations call it. The package is green from the start:
+    a kind that sets properties of a customer, the vendor of its tests, the
+    kit, and a page. Change the call to your vendor's.
+
+    \b
+    Examples:
+      tiercast kinds new stars
+      tiercast kinds new loyalty-cards --into ./cards
+    """
+    if not NAME.fullmatch(name):
+        raise click.UsageError("A kind's name is small letters, digits and -, and begins with a letter.")
+    folder = into or Path(f"tiercast-{name}")
+    try:
+        written = write_kind(name, folder)
+    except FileExistsError:
+        raise Failure(f"{folder} is there already; name another folder with --into.") from None
+    except OSError as error:
+        raise Failure(f"Cannot write into {folder}: {error.strerror}.") from None
+    for path in written:
+        click.echo(path)
+    output.note(f"Next: cd {folder}, pip install -e ., pytest --record-kinds")
 
 
 def _load_all() -> tuple[dict[str, type[Action]], dict[str, str]]:

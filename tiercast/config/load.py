@@ -19,7 +19,7 @@ from .kinds import KindError, load_kind
 from .model import ActionSpec, Config, Limit, Rule
 from .ruling import read_rules
 from .sources import NAME, NAME_EXPECTED, shared_secrets, sources_of
-from .templates import Options, is_template
+from .templates import Options, template_defaults
 from .wording import expected, inner_field, is_standard, key_of, messages_of, missing
 
 #: Calls, and a time that is not zero.
@@ -182,7 +182,7 @@ def _action(document: Document, name: str, value: Mapping[str, Any], limits: Map
             document.fault(f"{key}.kind", str(error))
         return None
     own = {k: v for k, v in value.items() if k not in _COMMON.fields}
-    options = _options(document, key, cls, _template_defaults(cls) | own)
+    options = _options(document, key, cls, template_defaults(cls.Options()) | own)
     # A limit that has a fault of its own was told there.
     unlimited = "limit" in common and shared not in limits
     if options is None or unlimited or len(document.faults) > before:
@@ -193,15 +193,6 @@ def _action(document: Document, name: str, value: Mapping[str, Any], limits: Map
 def _defaults(cls: type[Action], common: Mapping[str, Any]) -> dict[str, Any]:
     """The kind's own defaults of common options; its rate only where the file names neither rate nor limit."""
     return {name: value for name, value in cls.defaults.items() if name != "rate" or "limit" not in common}
-
-
-def _template_defaults(cls: type[Action]) -> dict[str, Any]:
-    """Defaults of options that are templates: they are rendered like what a file holds."""
-    defaults = {
-        field.data_key or name: field.load_default() if callable(field.load_default) else field.load_default
-        for name, field in cls.Options().fields.items()
-    }
-    return {key: value for key, value in defaults.items() if is_template(value)}
 
 
 def _spec(

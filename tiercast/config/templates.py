@@ -28,6 +28,15 @@ def is_template(value: object) -> bool:
     return isinstance(value, list) and any(is_template(inner) for inner in value)
 
 
+def template_defaults(schema: marshmallow.Schema) -> dict[str, Any]:
+    """Defaults of options that are templates: they are rendered like what a file holds."""
+    return {
+        field.data_key or name: field.load_default
+        for name, field in schema.fields.items()
+        if isinstance(field.load_default, str) and is_template(field.load_default)
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Rendered:
     """An option that holds templates."""

@@ -37,7 +37,7 @@ from marshmallow import RAISE, validate
 
 from .. import __version__
 from ..actions import Action, Done, Halt, Job, Permanent, RateLimited, RetryLater, Secret, Skip, Unavailable, Unknown
-from ..config.templates import Options
+from ..config.templates import Options, template_defaults
 from ..conformance import options_of, read_record
 from ..event import Event
 from ..outbound.waits import MAX_WAIT
@@ -158,7 +158,8 @@ class KindKit(ActionContract):
             yield
 
     def _all_options(self) -> dict[str, Any]:
-        return {**self.options, **(self.vendor.options() if self.server is not None else {})}
+        defaults = template_defaults(self.action_class.Options())
+        return {**defaults, **self.options, **(self.vendor.options() if self.server is not None else {})}
 
     def made(self, *, timeout: float = 5.0, **options: Any) -> tuple[ActionRunner, Options]:
         """An action of the kind that calls the vendor, and its options to render."""

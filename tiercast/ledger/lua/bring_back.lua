@@ -12,6 +12,7 @@
 --PARKING
 
 local UNTOUCHED = 60000
+KEEP, KEEP_DEAD = 0, 0  -- nothing is settled here, so nothing gets a time to leave
 
 -- Whether a customer was forgotten since it was filed. What was told under another name of theirs went with them.
 local any_forgotten = call('EXISTS', P .. 'gone') == 1

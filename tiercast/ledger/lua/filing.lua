@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Let go of deliveries that are in the history by now, then claim the next that are to be filed, in one step.
 -- Keys: all of _common, _parking, _leaving and _claim, of the lane `history`; rewrite, rounds; due: and lane: of `lanes`.
--- ARGV[1]: {keep_dead, filed: [[delivery, token, round], ...], released: [[delivery, token, ms until due again or
+-- ARGV[1]: {keep, keep_dead, filed: [[delivery, token, round], ...], released: [[delivery, token, ms until due again or
 --   absent], ...], outage or hold or absent, claim: {...} or absent, lanes: [...]}
 --   filed: their rows, of that round, are durable in the history.
 --   outage: why the history cannot be reached; hold: {ms, cause, reason}.
@@ -19,7 +19,7 @@ local STAND_BACK = 1000       -- ms until the next look at whether it still is
 local request = cjson.decode(ARGV[1])
 local lane = HISTORY
 local lane_key = P .. 'lane:' .. lane
-KEEP_DEAD = request.keep_dead
+KEEP, KEEP_DEAD = request.keep, request.keep_dead
 
 -- A job that is dead and may have had its effect keeps the places of its groups until an operator decides.
 local function keeps_place(f) return f[1] == 'dead' and f[2] and (f[3] or f[4]) end

@@ -126,7 +126,7 @@ class Api:
 
 def segment(text: str) -> str:
     """An id or a name as one part of a path; dots alone would climb."""
-    return "%2E" * len(text) if text in {".", ".."} else quote(text, safe="")
+    return "%2E" * len(text) if text in {".", ".."} else quote(text.encode("utf-8", "replace"), safe="")
 
 
 def customer_field(description: str = "id or source id of the customer") -> fields.String:
