@@ -19,8 +19,8 @@ from . import tables
 from .budget import Budget, OverBudget
 from .filtering import HistoryFilter, class_conditions, id_bounds, names_classes
 
-#: Rows of one step.
-_STEP = 500
+#: Rows of one step along a customer, an event or an operation: a page is mostly found in one.
+_STEP = 200
 
 #: Values in one statement.
 _CHUNK = 500

@@ -84,6 +84,12 @@ def agree_on_history(ledger: Ledger, ours: str, *, adopt: bool = False) -> str:
     return cast(bytes, ledger.client.hget(meta, "history")).decode()
 
 
+def forgotten(ledger: Ledger) -> dict[str, int]:
+    """Digests of forgotten customers' names, each with when that was, in milliseconds since 1970."""
+    found = cast("dict[bytes, bytes]", ledger.client.hgetall(ledger.key("gone")))
+    return {digest.decode(): int(at_ms) for digest, at_ms in found.items()}
+
+
 def exchange_history(
     ledger: Ledger,
     filed: Sequence[HeldFiling] = (),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tiercast.errors import HistoryRefused
 from tiercast.history.address import HistoryAddress
 from tiercast.ledger import Ledger
-from tiercast.ledger.filing import agree_on_history
+from tiercast.ledger.filing import agree_on_history, forgotten
 from tiercast.ledger.opening import ledger_id
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Archive:
                     ours = history.bind(ledger_id(self._ledger))
                     if agree_on_history(self._ledger, ours) != ours:
                         raise HistoryRefused(_another(self._address))
+                    # Where an older backup of it was put back, who was forgotten since then is in it again.
+                    history.removing.forget_again(forgotten(self._ledger))
                 except BaseException:
                     history.close()
                     raise
