@@ -285,7 +285,7 @@ class Action:
     def verify(self) -> Awaitable[str | None] | str | None:
         """Prove with a harmless call that the vendor takes the credential; override it where there is such a call.
 
-        `tiercast check --online` runs it, and a lane that is held for its credential asks it before it goes on.
+        `tiercast check --online` runs it. A lane that is held for its credential lets a single job probe instead.
 
         Returns:
             What was proved, such as "the token belongs to account 12345"; None where it cannot be told.

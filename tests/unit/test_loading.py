@@ -80,7 +80,7 @@ def test_a_mistake_tells_what_was_found(path: Path) -> None:
         "actions.note.concurrency: expected a whole number from 1 to 10000; found true"
     ]
     (line,) = lines(path, f'{ACTION}order = "newest"\n{RULE}')
-    assert line.endswith("expected latest; found newest")
+    assert line.endswith("expected latest or none; found newest")
 
 
 def test_what_was_found_is_not_told_where_it_may_be_a_secret(path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from marshmallow import fields, validate
 
-from tiercast.actions import Action, Job, Secret
-from tiercast.outbound import Answer, Client
+from tiercast.actions import Action, BaseUrl, Job, Secret
+from tiercast.outbound import FIXED_PATH, Answer, Client
 
 
 class GrantStars(Action):
@@ -25,7 +25,7 @@ class GrantStars(Action):
         token = Secret(required=True, metadata={"description": "the vendor's API key"})
         customer = fields.String(required=True, metadata={"description": "who gets them; a template"})
         stars = fields.Integer(required=True, validate=validate.Range(1, 1000), metadata={"description": "how many"})
-        base_url = fields.Url(load_default="https://api.stars.example", require_tld=False)
+        base_url = BaseUrl(load_default="https://api.stars.example", metadata={"description": "of the vendor"})
 
     def __init__(self, name: str, options: Mapping[str, Any], *, timeout: float = 10.0) -> None:
         super().__init__(name, options, timeout=timeout)
@@ -49,11 +49,12 @@ class GrantStars(Action):
         # `send` turns every answer into what `perform` may raise, and keeps secrets and names out of messages.
         return await self._client.send(
             method,
-            self.options.base_url.rstrip("/") + path,
+            self.options.base_url + path,
             headers={"authorization": f"Bearer {self.options.token}"},
             timeout=job.timeout,
             secrets=[self.options.token],
             personal=job.event,
+            setting=FIXED_PATH,
             # A 5xx may come from a gateway that gave up on a grant which goes on behind it.
             unsure=range(500, 600) if method == "POST" else (),
             **more,
