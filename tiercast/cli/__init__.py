@@ -18,6 +18,7 @@ COMMANDS = {
     "jobs": Lazy("tiercast.cli.jobs:jobs", "See, retry, redo, drop and resolve what is owed."),
     "reload": Lazy("tiercast.cli.reload:reload", "Have the workers read their configuration anew."),
     "lanes": Lazy("tiercast.cli.lanes:lanes", "See, pause and resume the queues of owed work."),
+    "operations": Lazy("tiercast.cli.operations:operations", "See and cancel bulk requests."),
     "audit": Lazy("tiercast.cli.audit:audit", "See who changed what, and why."),
     "forget": Lazy("tiercast.cli.forget:forget", "Remove a customer from everything that is kept."),
     "history": Lazy("tiercast.cli.history:history", "Look after the database of what was settled."),
