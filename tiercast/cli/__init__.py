@@ -20,6 +20,7 @@ COMMANDS = {
     "lanes": Lazy("tiercast.cli.lanes:lanes", "See, pause and resume the queues of owed work."),
     "operations": Lazy("tiercast.cli.operations:operations", "See and cancel bulk requests."),
     "audit": Lazy("tiercast.cli.audit:audit", "See who changed what, and why."),
+    "export": Lazy("tiercast.cli.export:export", "Write everything of a customer to a file."),
     "forget": Lazy("tiercast.cli.forget:forget", "Remove a customer from everything that is kept."),
     "history": Lazy("tiercast.cli.history:history", "Look after the database of what was settled."),
     "actions": Lazy("tiercast.cli.actions:actions", "Try one action of the configuration."),
