@@ -235,7 +235,8 @@ def _bulk(context: Context, verb: Verb, *, keys: tuple[str, ...], which: Filter,
             if len(first) > BULK_MAX_MEMBERS or how.is_operation:
                 skip = actions_that_pay(context) if verb is REDO and which.action is None else ()
                 request = operating.request(verb, how, which=which, subject=subject, skip=skip)
-                operating.begin(context, ledger, request, how)
+                pays = pays_again(context) if verb is REDO else lambda _: False
+                operating.begin(context, ledger, request, how, pays=pays)
                 return
             chosen = iter(first)
         actions = ByAction()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,20 +29,29 @@ PATIENCE_SECONDS = 30.0
 _GROUPS = 5
 
 
-def begin(context: Context, ledger: Opened, request: BulkRequest, how: How) -> None:
+def begin(
+    context: Context, ledger: Opened, request: BulkRequest, how: How, *, pays: Callable[[str], bool] = lambda _: False
+) -> None:
     """Carry a bulk request out as an operation; waits for its end, unless it is to go on in the background.
 
     Exits with status 1 where nothing could be done, or it ended early.
+
+    Args:
+        context: of the command.
+        ledger: open.
+        request: what to do.
+        how: what was asked for.
+        pays: says of an action that it pays again.
     """
     estimate = ledger.operations.estimate(request)
     if not estimate.count:
         _report_nothing(request, how)
         return
     if how.dry_run:
-        _report_plan(request, estimate, how)
+        _report_plan(request, estimate, how, pays)
         return
     if not how.yes and output.can_ask():
-        for line in describe(request, estimate):
+        for line in describe(request, estimate, pays):
             output.note(line)
         if not click.confirm(f"{request.verb.word.capitalize()} them?", err=True):
             raise Failure("Nothing was changed.")
@@ -100,20 +110,19 @@ def of_names(
     )
 
 
-def describe(request: BulkRequest, estimate: Estimate) -> list[str]:
+def describe(request: BulkRequest, estimate: Estimate, pays: Callable[[str], bool]) -> list[str]:
     """What an operation would do, in words: number and filter, groups, what stands in its way."""
     verb = request.verb
     more = "" if estimate.is_whole else "more than "
     lines = [f"{verb.word.capitalize()} {more}{verb.count(estimate.count)}: {request.subject}."]
     counts = estimate.counts
-    for title, groups in (
-        ("By state", counts.by_state),
-        ("By action" if verb.is_of_jobs else "By type", counts.by_about),
-    ):
-        if groups:
-            lines.append(
-                f"{title}: " + ", ".join(f"{name} {count}" for name, count in groups.most_common(_GROUPS)) + "."
-            )
+    if counts.by_state:
+        lines.append(f"By state: {_groups(counts.by_state)}.")
+    if counts.by_about:
+        title = "By action" if verb.is_of_jobs else "By type"
+        lines.append(f"{title}: {_groups(counts.by_about, lambda name: ' (pays again)' if pays(name) else '')}.")
+    if request.skip:
+        lines.append(f"Left out, since their kinds are not repeatable and it pays again: {', '.join(request.skip)}.")
     for error, count in counts.by_error.most_common(_GROUPS):
         lines.append(f"  {count} x {output.plain(error)}")
     for state, count in estimate.left_alone.items():
@@ -121,6 +130,11 @@ def describe(request: BulkRequest, estimate: Estimate) -> list[str]:
     for lane, why in estimate.stopped.items():
         lines.append(f"Lane {lane} stands still ({output.plain(why)}): what is set due there waits.")
     return lines
+
+
+def _groups(groups: Counter[str], note: Callable[[str], str] = lambda _: "") -> str:
+    more = f" and {len(groups) - _GROUPS} more" if len(groups) > _GROUPS else ""
+    return ", ".join(f"{name} {count}{note(name)}" for name, count in groups.most_common(_GROUPS)) + more
 
 
 def follow(look: Callable[[], Operation | None], id: str) -> Operation:
@@ -166,8 +180,8 @@ def report(found: Operation, *, as_json: bool) -> None:
     early = found.state is not OperationState.DONE
     if as_json:
         not_done = [{"reason": one.reason, "count": one.count} for one in found.refusals]
-        left_out = {action: 0 for action in found.request.skip}
-        document = {"chosen": found.seen, "done": found.done, "not_done": not_done, "actions": {}, "left_out": left_out}
+        actions = dict(found.counts.by_about) if verb.is_of_jobs else {}
+        document = {"chosen": found.seen, "done": found.done, "not_done": not_done, "actions": actions, "left_out": {}}
         output.as_json(document | {"operation": found.id, "state": str(found.state), "reason": found.reason})
     else:
         click.echo(f"{verb.past.capitalize()} {verb.count(found.done)}.")
@@ -190,7 +204,7 @@ def _report_nothing(request: BulkRequest, how: How) -> None:
         click.echo(f"No {request.verb.noun} matches; nothing to {request.verb.word}.")
 
 
-def _report_plan(request: BulkRequest, estimate: Estimate, how: How) -> None:
+def _report_plan(request: BulkRequest, estimate: Estimate, how: How, pays: Callable[[str], bool]) -> None:
     left = sum(estimate.left_alone.values())
     if how.as_json:
         document: dict[str, Any] = {"chosen": estimate.count, "would_do": estimate.count - left}
@@ -200,5 +214,5 @@ def _report_plan(request: BulkRequest, estimate: Estimate, how: How) -> None:
         output.as_json(document)
         return
     click.echo(f"Would {request.verb.word} {request.verb.count(estimate.count - left)}. Nothing was changed.")
-    for line in describe(request, estimate)[1:]:
+    for line in describe(request, estimate, pays)[1:]:
         click.echo(line)

@@ -12,7 +12,7 @@ from ..control.actor import Actor
 from ..control.audit import Note
 from ..control.verbs import BULK_MAX_MEMBERS
 from ..error_pattern import error_pattern
-from ..errors import TiercastError
+from ..errors import LedgerUnavailable, TiercastError
 from ..ledger import keys
 from ..ledger.model import Answer
 from ..ledger.operations import changed_by, operation_fields, operation_ids
@@ -100,7 +100,12 @@ class Operations:
         fields = request.as_fields() | {"by": actor.name, "from": actor.origin, "address": actor.address}
         note = Note(actor=actor, subject=request.subject, why=request.why, operation=id, request=id)
         audit = note.as_request(request.verb.name)
-        answer = self._operate("begin", {"op": id, "fields": fields, "audit": audit})
+        member: dict[str, object] = {"op": id, "fields": fields, "audit": audit}
+        try:
+            answer = self._operate("begin", member)
+        except LedgerUnavailable:
+            # Its answer may have been lost; the same again begins nothing twice.
+            answer = self._operate("begin", member)
         if not answer.done:
             raise OperationRefused(f"The operation was not begun: {answer.text}.")
         return id
