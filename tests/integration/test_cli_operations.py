@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from tests.integration.test_cli_ledger import SOURCE, Run, Story, environ, listed, run, story
 from tests.integration.test_operations import Bench
 from tiercast.cli import operating, output
+from tiercast.history.address import HistoryAddress
+from tiercast.history.rows import FiledDelivery, FiledJob
+from tiercast.history.store import History
 
 __all__ = ["environ", "run", "story"]
 
@@ -137,6 +141,41 @@ class TestCommands:
         assert "Now: 3 skipped." in text
         assert "Left alone 1 job: there is no such job" in text
         assert "none:of:them" in text
+
+    def test_what_was_filed_since_is_counted_too(
+        self, bench: Bench, run: Run, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        # Given an operation of which one job was filed and has left the ledger, and one is in neither
+        names = bench.dead(3)
+        id = began(run, "jobs", "retry", *names)
+        bench.work(id)
+        jobs = {name: bench.reader.job(name) for name in names}
+        for name in names[1:]:
+            info = jobs[name]
+            assert info is not None
+            bench.ledger.forget([], [(info.delivery, SOURCE)])
+        filed = jobs[names[1]]
+        assert filed is not None
+        job = FiledJob(key=names[1], action="mail", state="dead", changed_ms=1, text="answered 500")
+        row = FiledDelivery(
+            id=filed.delivery, source=SOURCE, state="processed", settled_ms=1, body=b"{}", event_id=filed.event_id,
+            type="t", names=("mail",), jobs=(job,),
+        )  # fmt: skip
+        environ["TIERCAST_HISTORY_URL"] = f"sqlite:///{tmp_path}/history.db"
+        with History(HistoryAddress.read(environ["TIERCAST_HISTORY_URL"])) as history:
+            history.file([row])
+
+        # Then the former is counted with what became of it
+        became = json.loads(run("operations", "show", id, "--json").stdout)["became"]
+        assert (became["states"], became["errors"], became["gone"]) == (
+            {"owed": 1, "dead": 1}, {"answered 500": 1}, 1,
+        )  # fmt: skip
+
+        # and where the history cannot be read, what there is is shown
+        (tmp_path / "history.db").write_bytes(b"this is no database, and long enough to be seen as such by its header")
+        result = run("operations", "show", id, "--json")
+        assert json.loads(result.stdout)["became"]["gone"] == 2
+        assert "What was filed is not counted" in result.stderr
 
     def test_cancel(self, bench: Bench, run: Run) -> None:
         bench.dead(3)

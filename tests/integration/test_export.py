@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from tests.integration.test_cli_ledger import Run, Story, environ, listed, run, story
+from tiercast.history.address import HistoryAddress
+from tiercast.history.rows import FiledAttempt, FiledDelivery, FiledJob
+from tiercast.history.store import History
 from tiercast.ids import new_delivery_id
 from tiercast.ledger.model import PlannedJob
 from tiercast.samples import envelope, sample_data
@@ -136,6 +139,82 @@ def test_a_file_that_is_there_stays_as_it_is(told: list[str], run: Run, tmp_path
     assert path.read_bytes() == b"precious"
     assert "cannot be written" in run("export", ADA["email"], "--out", str(tmp_path / "no" / "x.zip"), status=1).stderr
     assert listed(run("audit", "--json")) == []
+
+
+def file_into(path: Path, *filed: FiledDelivery) -> str:
+    """File deliveries into a history; returns its address."""
+    address = f"sqlite:///{path}"
+    with History(HistoryAddress.read(address)) as history:
+        history.file(filed)
+    return address
+
+
+def filed_of(story: Story, event: str, who: dict[str, Any], *jobs: FiledJob, id: str | None = None) -> FiledDelivery:
+    """A delivery as it was filed."""
+    kinds = (("id", "customer_id"), ("source_id", "source_id"), ("email", "email"))
+    return FiledDelivery(
+        id=id or new_delivery_id(), source="voucherify", project="voucherify", state="processed",
+        settled_ms=1_790_000_000_000, event_id=event, type=JOINED,
+        body=json.dumps(envelope(JOINED, sample_data(**who), event_id=event)).encode(),
+        at="2026-11-20T10:00:00.000Z", form="envelope", names=tuple(job.action for job in jobs), jobs=jobs,
+        customer=tuple(story.digests.customer("voucherify", kind, who[name]) for kind, name in kinds if name in who),
+    )  # fmt: skip
+
+
+def test_what_was_filed_is_in_it_and_what_the_ledger_has_is_told_as_it_is_there(
+    told: list[str], story: Story, run: Run, environ: dict[str, str], tmp_path: Path
+) -> None:
+    # Given a history with an older delivery of theirs, one that the ledger has, too, and one of somebody with that name
+    attempt = FiledAttempt(number=1, started_ms=1_790_000_000_000, duration_ms=12, outcome="done", error="sent")
+    old = FiledJob(
+        key="voucherify:evcus_old:mail", action="mail", state="done", changed_ms=1_790_000_000_000, attempts=1,
+        text="sent", history=(attempt,),
+    )  # fmt: skip
+    environ["TIERCAST_HISTORY_URL"] = file_into(
+        tmp_path / "history.db",
+        filed_of(story, "evcus_old", ADA, old),
+        filed_of(story, "evcus_1", ADA, id=told[0]),
+        filed_of(story, "evcus_bob", {**BOB, "source_id": ADA["source_id"]}),
+    )
+
+    # When they are exported by their id
+    path = tmp_path / "ada.zip"
+    document = json.loads(run("export", ADA["customer_id"], "--out", str(path), "--json").stdout)
+
+    # Then all of it is there, each delivery once, and nothing of the other
+    found = read(path)
+    assert {one["event_id"] for one in found["deliveries"]} == {"evcus_old", "evcus_1", "evcus_3", None}
+    assert len(found["deliveries"]) == document["deliveries"] == 4
+    (told_old,) = [one for one in found["jobs"] if one["key"] == old.key]
+    assert (told_old["result"], told_old["history"][0]["duration_ms"]) == ("sent", 12)
+    assert len(found["jobs"]) == 4
+    assert BOB["email"] not in path.read_bytes().decode("latin-1")
+    assert BOB["email"] not in json.dumps(found)
+
+
+def test_a_name_that_only_the_history_tells_leads_on(
+    story: Story, run: Run, environ: dict[str, str], tmp_path: Path
+) -> None:
+    # Given an event with an email only in the ledger, and one with email and id in the history
+    story.tell("evcus_mail", "mail", email=ADA["email"], customer_id="cust_Ada0000001", source_id=None)
+    environ["TIERCAST_HISTORY_URL"] = file_into(tmp_path / "history.db", filed_of(story, "evcus_old", ADA))
+
+    # When they are exported by the source id, which the ledger does not know
+    path = tmp_path / "ada.zip"
+    run("export", ADA["source_id"], "--out", str(path))
+
+    # Then the id leads to the event in the ledger
+    assert {one["event_id"] for one in read(path)["deliveries"]} == {"evcus_old", "evcus_mail"}
+
+
+def test_a_history_that_cannot_be_read_fails_the_export(
+    told: list[str], run: Run, environ: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "history.db").write_bytes(b"this is no database, and long enough to be seen as such by its header")
+    environ["TIERCAST_HISTORY_URL"] = f"sqlite:///{tmp_path}/history.db"
+    path = tmp_path / "ada.zip"
+    assert "history" in run("export", ADA["email"], "--out", str(path), status=1).stderr
+    assert not path.exists()
 
 
 def test_nobody_named_is_wrong_usage(run: Run) -> None:

@@ -41,18 +41,20 @@ def export(context: Context, customer: str, out: Path | None, source: str | None
       tiercast export cust_8Qm2 --out ada.zip --why "request of 12 May"
     """
     from ..control.exporting import export as carry_out
+    from ..ledger import prepare
+    from ..ledger.reading import Reader
 
     customer = customer.strip()
     if not customer:
         raise click.UsageError("Name the customer by id, source id or email.")
     path = out or Path(f"tiercast-export-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip")
-    with context.opened() as ledger:
+    with context.opened() as ledger, context.history() as history:
         forgetter = forgetter_of(context, ledger, source)
         with progress("looking for what is theirs") as step:
             found = forgetter.find(customer, step)
         done = carry_out(
-            ledger.ledger, ledger.reader, forgetter, found, ledger.control.actor, path, why=why,
-            spool=context.settings.spool_dir,
+            ledger.ledger, Reader(ledger.ledger, prepare(ledger.ledger, context.settings)), forgetter, found, ledger.control.actor, path, why=why,
+            spool=context.settings.spool_dir, history=history.reading if history else None,
         )  # fmt: skip
     if as_json:
         numbers = {

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..control.verbs import Verb
+from ..errors import HistoryError
 from ..operations.model import Operation
 from ..operations.requests import Became
 from . import output
@@ -98,7 +99,7 @@ def show(context: Context, id: str, waits: bool, as_json: bool) -> None:
         found = one_operation(ledger, id)
         if waits:
             found = follow(lambda: ledger.operations.get(found.id), found.id)
-        became = ledger.operations.became(found)
+        became = _became(context, ledger, found)
     if as_json:
         output.as_json(as_dict(found) | {"became": _became_dict(became)})
         return
@@ -153,6 +154,15 @@ def continue_(context: Context, id: str, why: str) -> None:
     if not answer.done:
         raise Failure(f"Operation {found.id} does not go on: {answer.text}.")
     click.echo(f"Operation {found.id} is {answer.text}.")
+
+
+def _became(context: Context, ledger: Opened, found: Operation) -> Became:
+    try:
+        with context.history() as history:
+            return ledger.operations.became(found, history.reading if history else None)
+    except HistoryError as error:
+        output.note(f"What was filed is not counted. {error}")
+        return ledger.operations.became(found)
 
 
 def one_operation(ledger: Opened, text: str) -> Operation:
@@ -217,7 +227,7 @@ def _became_lines(verb: Verb, became: Became) -> list[str]:
     if became.jobs:
         lines.append(f"Jobs since then: {_counts(became.jobs)}.")
     if became.gone:
-        lines.append(f"{verb.count(became.gone)} left the ledger since.")
+        lines.append(f"{verb.count(became.gone)} are in neither ledger nor history any more.")
     return lines + [f"  {count} x {output.plain(error)}" for error, count in became.errors.most_common(10)]
 
 

@@ -10,23 +10,30 @@ import base64
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import TiercastError
 from ..event import iso_from_us
+from ..history.rows import FiledDelivery, FiledJob
+from ..ids import received_ms
 from ..ledger import keys
 from ..ledger.forgetting import Belongings, Forgetter
+from ..ledger.identity import About, Finder, refs_of
 from ..ledger.model import DeliveryInfo, JobInfo
 from ..ledger.reading import Reader
 from ..ledger.spooled import find_spooled
-from ..ledger.states import JobState
+from ..ledger.states import DeliveryState, JobState
 from ..ledger.store import Ledger
+from ..rule_outcomes import decode, described
 from .actor import Actor
 from .audit import AuditEntry, AuditLog, Note
+
+if TYPE_CHECKING:
+    from ..history.reading import Reading
 
 #: How many records are held at a time.
 _PAGE = 200
@@ -89,6 +96,7 @@ def export(
     *,
     why: str = "",
     spool: Path | None = None,
+    history: Reading | None = None,
 ) -> Exported:
     """Write everything of a customer to a new file that only its owner can read.
 
@@ -103,21 +111,25 @@ def export(
         path: the zip file to write.
         why: the reason.
         spool: the folder of this machine's spool; None where there is none.
+        history: where what was settled is filed; None where nothing was.
 
     Raises:
+        HistoryUnavailable: the history does not answer, so the export would not be whole.
         ExportRefused: the file is there already, or cannot be written.
     """
+    filed = _filed(history, forgetter, found) if history else {}
     digest = forgetter.digest(found.identity)
-    ids = sorted(found.deliveries)
     with _new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         log = AuditLog(ledger)
-        log.note(Note(actor=actor, subject=f"#{digest}", why=why), "export", count=len(ids), result="exported")
+        count = len({*found.deliveries, *filed})
+        log.note(Note(actor=actor, subject=f"#{digest}", why=why), "export", count=count, result="exported")
         keys_of_jobs: list[str] = []
-        deliveries = _write(archive, "deliveries.jsonl", _deliveries(reader, ids, keys_of_jobs))
-        jobs = _write(archive, "jobs.jsonl", (_job(info) for info in reader.jobs_by_key(keys_of_jobs)))
-        places = _write(archive, "places.jsonl", _places(reader, keys_of_jobs))
+        deliveries = _write(archive, "deliveries.jsonl", _deliveries(reader, found, filed, keys_of_jobs))
+        jobs = _write(archive, "jobs.jsonl", _jobs(reader, keys_of_jobs, filed))
+        keys_of_jobs += [job.key for one in filed.values() for job in one.jobs]
+        places = _write(archive, "places.jsonl", _places(reader, keys_of_jobs, filed))
         spooled = _write(archive, "spooled.jsonl", _spooled(spool, forgetter, found))
-        about = {*ids, *keys_of_jobs}
+        about = {*found.deliveries, *filed, *keys_of_jobs}
         audit = _write(archive, "audit.jsonl", (_audit(entry) for entry in log.entries() if entry.subject in about))
         done = Exported(
             path=path, deliveries=deliveries, jobs=jobs, places=places, spooled=spooled, audit=audit,
@@ -125,6 +137,29 @@ def export(
         )  # fmt: skip
         archive.writestr("README.txt", _readme(done, found, actor, ledger.now_ms()))
     return done
+
+
+def _filed(history: Reading, forgetter: Forgetter, found: Belongings) -> dict[str, FiledDelivery]:
+    """What was filed of a customer, by delivery. Names that it tells lead to more, in the ledger, too."""
+    filed: dict[str, FiledDelivery] = {}
+    known = 0
+    while known < len(names := set(found.identity.names())):
+        known = len(names)
+        finder = Finder(found.identity)
+        digests = set(forgetter.digests(found.identity))
+        for one in history.of_customer(digests):
+            # Others can go by one of their names, such as a source id that both have.
+            is_theirs = one.customer[:1] and one.customer[0] in digests
+            if one.source in forgetter.sources and (is_theirs or finder.about(one.body or b"")[0] is About.THEIRS):
+                filed[one.id] = one
+                found.identity.learn(refs_of(one.body or b""))
+        if len(set(found.identity.names())) > known:
+            forgetter.extend(found, _no_step)
+    return filed
+
+
+def _no_step(_: int) -> None:
+    """How far it is is not told."""
 
 
 @contextmanager
@@ -155,12 +190,31 @@ def _write(archive: zipfile.ZipFile, name: str, documents: Iterable[dict[str, An
     return count
 
 
-def _deliveries(reader: Reader, ids: list[str], jobs: list[str]) -> Iterator[dict[str, Any]]:
+def _deliveries(
+    reader: Reader, found: Belongings, filed: Mapping[str, FiledDelivery], jobs: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Deliveries in the order of their arrival; what is in the ledger is told as it is there."""
+    ids = sorted({*found.deliveries, *filed})
     for start in range(0, len(ids), _PAGE):
-        infos = list(reader.by_id(ids[start : start + _PAGE]))
-        for info, body in zip(infos, reader.bodies(info.id for info in infos), strict=True):
-            jobs += info.jobs
-            yield _delivery(info) | _body(body)
+        page = ids[start : start + _PAGE]
+        infos = {info.id: info for info in reader.by_id(page)}
+        bodies = dict(zip(infos, reader.bodies(infos), strict=True))
+        for id in page:
+            if info := infos.get(id):
+                jobs += info.jobs
+                yield _delivery(info) | _body(bodies[id])
+            elif one := filed.get(id):
+                yield _filed_delivery(one) | _body(one.body)
+
+
+def _jobs(reader: Reader, names: list[str], filed: Mapping[str, FiledDelivery]) -> Iterator[dict[str, Any]]:
+    """Jobs of the ledger, then those that only the history has."""
+    seen: set[str] = set()
+    for info in reader.jobs_by_key(names):
+        seen.add(info.key)
+        yield _job(info)
+    for _, one in sorted(filed.items()):
+        yield from (_filed_job(one, job) for job in one.jobs if job.key not in seen)
 
 
 def _body(body: bytes | None) -> dict[str, Any]:
@@ -217,22 +271,66 @@ def _job(info: JobInfo) -> dict[str, Any]:
     }
 
 
-def _places(reader: Reader, jobs: list[str]) -> Iterator[dict[str, Any]]:
+def _filed_delivery(one: FiledDelivery) -> dict[str, Any]:
+    names = [keys.job_key(one.source, one.event_id or "", name) for name in one.names]
+    return {
+        "id": one.id,
+        "source": one.source,
+        "state": one.state,
+        "event_id": one.event_id,
+        "type": one.type,
+        "at": one.at,
+        "received_at": _iso(received_ms(one.id)),
+        "settled_at": _iso(one.settled_ms),
+        "reason": described(one.reason, decode(one.rules), ignored=one.state == DeliveryState.IGNORED),
+        "first": one.first,
+        "jobs": names,
+    }
+
+
+def _filed_job(of: FiledDelivery, job: FiledJob) -> dict[str, Any]:
+    done = job.state == JobState.DONE
+    return {
+        "key": job.key,
+        "action": job.action,
+        "state": job.state,
+        "delivery": of.id,
+        "event_id": of.event_id,
+        "attempts": job.attempts,
+        "result": job.text if done else None,
+        "error": None if done else job.text,
+        "sent_as": keys.sent_key(job.key, job.once),
+        "changed_at": _iso(job.changed_ms),
+        "due_at": None,
+        "effect_possible": job.maybe_ms is not None,
+        "history": [
+            {
+                "number": attempt.number,
+                "started_at": _iso(attempt.started_ms),
+                "duration_ms": attempt.duration_ms,
+                "outcome": attempt.outcome,
+                "text": attempt.error,
+            }
+            for attempt in job.history
+        ],
+    }
+
+
+def _places(reader: Reader, names: list[str], filed: Mapping[str, FiledDelivery]) -> Iterator[dict[str, Any]]:
     """The places that their jobs hold or compete for, each once."""
-    seen: set[tuple[str, str]] = set()
-    for info in reader.jobs_by_key(jobs):
-        if info.once is None or (info.action, info.once) in seen:
-            continue
-        seen.add((info.action, info.once))
-        holders = reader.jobs_like(keys.sent_key(info.key, info.once), 1)
-        yield {"action": info.action, "sent_as": info.sent_as, "taken_by": holders[0] if holders else None}
+    digests = {(job.action, job.once): job.key for one in filed.values() for job in one.jobs if job.once}
+    digests |= {(info.action, info.once): info.key for info in reader.jobs_by_key(names) if info.once}
+    for (action, once), key in digests.items():
+        sent_as = keys.sent_key(key, once)
+        holders = reader.jobs_like(sent_as, 1)
+        yield {"action": action, "sent_as": sent_as, "taken_by": holders[0] if holders else None}
 
 
 def _spooled(folder: Path | None, forgetter: Forgetter, found: Belongings) -> Iterator[dict[str, Any]]:
     if folder is None or not folder.is_dir():
         return
-    for id, source, received_ms, body in find_spooled(folder, found.identity, forgetter.sources):
-        yield {"id": id, "source": source, "received_at": _iso(received_ms)} | _body(body)
+    for id, source, arrived_ms, body in find_spooled(folder, found.identity, forgetter.sources):
+        yield {"id": id, "source": source, "received_at": _iso(arrived_ms)} | _body(body)
 
 
 def _audit(entry: AuditEntry) -> dict[str, Any]:

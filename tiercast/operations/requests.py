@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from ..control.actor import Actor
 from ..control.audit import Note
@@ -17,10 +18,13 @@ from ..ledger import keys
 from ..ledger.model import Answer
 from ..ledger.operations import changed_by, operation_fields, operation_ids
 from ..ledger.reading import Reader
-from ..ledger.states import State
+from ..ledger.states import DeliveryState, JobState, State
 from ..ledger.store import Ledger
 from ..queries.walk import Choice, Walk
 from .model import BulkRequest, Counts, Operation, read_operation
+
+if TYPE_CHECKING:
+    from ..history.reading import Reading
 
 #: How many members an estimate counts in one round trip, and shows as examples.
 _PAGE = 500
@@ -55,7 +59,8 @@ class Became:
     """What became of the members that an operation changed, as they are now.
 
     `jobs` are those that replayed deliveries led to since, by state. `errors` counts the patterns of what is dead,
-    uncertain or quarantined. `gone` have left the ledger. `is_whole` is False where it changed more than are looked at.
+    uncertain or quarantined. `gone` are in neither ledger nor history. `is_whole` is False where it changed more than
+    are looked at.
     """
 
     by_state: Counter[str] = field(default_factory=Counter)
@@ -130,36 +135,51 @@ class Operations:
         (fields,) = operation_fields(self._ledger, [id])
         return read_operation(id, fields) if fields else None
 
-    def became(self, operation: Operation) -> Became:
-        """What became of the members that it changed: jobs, or deliveries and the jobs that their replays led to."""
+    def became(self, operation: Operation, history: Reading | None = None) -> Became:
+        """What became of the members that it changed: jobs, or deliveries and the jobs that their replays led to.
+
+        Args:
+            operation: the operation.
+            history: where what was settled is filed; None where nothing was.
+        """
         found = Became()
         look = self._jobs_now if operation.verb.is_of_jobs else self._deliveries_now
         looked = 0
         for names in changed_by(self._ledger, operation.id, _PAGE):
             if looked >= BECAME_MAX_MEMBERS:
                 return replace(found, is_whole=False)
-            found = replace(found, gone=found.gone + len(names) - look(operation, names, found))
+            found = replace(found, gone=found.gone + len(names) - look(operation, names, found, history))
             looked += len(names)
         whole = operation.done <= BECAME_MAX_MEMBERS
         return replace(found, is_whole=whole)
 
-    def _jobs_now(self, _operation: Operation, names: Sequence[str], found: Became) -> int:
+    def _jobs_now(self, _operation: Operation, names: Sequence[str], found: Became, history: Reading | None) -> int:
         """Count jobs as they are now; returns how many there are."""
-        jobs = list(self._reader.jobs_by_key(names))
-        found.by_state.update(str(info.state) for info in jobs)
-        found.errors.update(_errors((info.state, info.text) for info in jobs))
-        return len(jobs)
+        now = [(info.key, info.state, info.text) for info in self._reader.jobs_by_key(names)]
+        if history and (left := set(names).difference(key for key, _, _ in now)):
+            filed = (each.job for each in history.jobs_by_key(left))
+            now += [(job.key, JobState(job.state), job.text) for job in filed]
+        found.by_state.update(str(state) for _, state, _ in now)
+        found.errors.update(_errors((state, text) for _, state, text in now))
+        return len(now)
 
-    def _deliveries_now(self, operation: Operation, names: Sequence[str], found: Became) -> int:
+    def _deliveries_now(
+        self, operation: Operation, names: Sequence[str], found: Became, history: Reading | None
+    ) -> int:
         """Count deliveries as they are now, and what their jobs have become since the operation began."""
         infos = list(self._reader.by_id(names))
-        found.by_state.update(str(info.state) for info in infos)
-        found.errors.update(_errors((info.state, info.reason) for info in infos))
-        jobs = self._reader.jobs_by_key(key for info in infos for key in info.jobs)
-        since = [job for job in jobs if job.changed_ms >= operation.created_ms]
-        found.jobs.update(str(job.state) for job in since)
-        found.errors.update(_errors((job.state, job.text) for job in since))
-        return len(infos)
+        deliveries = [(info.state, info.reason) for info in infos]
+        keys_of_jobs = [key for info in infos for key in info.jobs]
+        jobs = [(job.state, job.text, job.changed_ms) for job in self._reader.jobs_by_key(keys_of_jobs)]
+        if history and (left := set(names).difference(info.id for info in infos)):
+            for filed in history.by_id(left, bodies=False, jobs=True):
+                deliveries.append((DeliveryState(filed.state), filed.reason))
+                jobs += [(JobState(job.state), job.text, job.changed_ms) for job in filed.jobs]
+        since = [(state, text) for state, text, changed_ms in jobs if changed_ms >= operation.created_ms]
+        found.by_state.update(str(state) for state, _ in deliveries)
+        found.jobs.update(str(state) for state, _ in since)
+        found.errors.update(_errors([*deliveries, *since]))
+        return len(deliveries)
 
     def estimate(self, request: BulkRequest, *, seconds: float = 5.0) -> Estimate:
         """Count what an operation would touch, for at most so many seconds. Changes nothing."""
