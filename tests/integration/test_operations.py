@@ -504,6 +504,11 @@ def test_an_estimate_counts_and_says_what_stands_still(bench: Bench) -> None:
     assert found.counts.by_error == {"answered 401: id <n>": 15, "answered 402: id <n>": 15}
     assert found.stopped == {"jobs/mail": "wrong text"}
     assert bench.states() == {"dead": 30, "owed": 1}
+    rates = bench.operations.estimate(BulkRequest(verb=RETRY, which=Filter(state="dead"), rate=3), rates={"mail": 10.0})
+    assert rates.seconds == {"mail": 10.0}
+    assert (
+        bench.operations.estimate(BulkRequest(verb=DROP, which=Filter(state="dead")), rates={"mail": 1}).seconds == {}
+    )
     named = bench.operations.estimate(BulkRequest(verb=RETRY, names=(key("evcus_00001"), "no:such:job")))
     assert named.left_alone == {"missing": 1}
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ..control.verbs import BULK_MAX_MEMBERS, Verb
+from ..errors import ConfigError
 from ..ledger.reading import Filter
 from ..operations.model import BulkRequest, Operation, OperationState
 from ..operations.requests import Estimate
@@ -20,6 +21,7 @@ from . import bulk, output
 from .bulk import How, Member
 from .context import Context, Opened
 from .group import Failure
+from .times import span
 
 #: Seconds between two looks at an operation, and after which one that no worker has begun is left to itself.
 LOOK_SECONDS = 0.25
@@ -43,7 +45,7 @@ def begin(
         how: what was asked for.
         pays: says of an action that it pays again.
     """
-    estimate = ledger.operations.estimate(request)
+    estimate = ledger.operations.estimate(request, rates=_rates(context))
     if not estimate.count:
         _report_nothing(request, how)
         return
@@ -127,9 +129,23 @@ def describe(request: BulkRequest, estimate: Estimate, pays: Callable[[str], boo
         lines.append(f"  {count} x {output.plain(error)}")
     for state, count in estimate.left_alone.items():
         lines.append(f"{verb.count(count)} would be left alone: {state}.")
+    for action, seconds in estimate.seconds.items():
+        lines.append(f"Performing those of {action} takes about {span(seconds)} at the rate that is set.")
     for lane, why in estimate.stopped.items():
         lines.append(f"Lane {lane} stands still ({output.plain(why)}): what is set due there waits.")
     return lines
+
+
+def _rates(context: Context) -> dict[str, float]:
+    """How many jobs a second each action performs at the most, where it has a rate or a limit."""
+    config = context.config_if_any
+    if isinstance(config, ConfigError):
+        return {}
+    return {
+        name: min(limit.calls / limit.seconds / spec.cls.calls for limit in spec.limits)
+        for name, spec in config.actions.items()
+        if spec.limits
+    }
 
 
 def _groups(groups: Counter[str], note: Callable[[str], str] = lambda _: "") -> str:
@@ -211,6 +227,7 @@ def _report_plan(request: BulkRequest, estimate: Estimate, how: How, pays: Calla
         document["not_done"] = [{"reason": f"state {s}", "count": count} for s, count in estimate.left_alone.items()]
         document |= {"actions": dict(estimate.counts.by_about) if request.verb.is_of_jobs else {}, "left_out": {}}
         document |= {"errors": dict(estimate.counts.by_error), "stopped": estimate.stopped}
+        document["seconds"] = {action: round(seconds) for action, seconds in estimate.seconds.items()}
         output.as_json(document)
         return
     click.echo(f"Would {request.verb.word} {request.verb.count(estimate.count - left)}. Nothing was changed.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..control.actor import Actor
@@ -43,7 +44,8 @@ class Estimate:
     """What an operation would touch.
 
     `is_whole` says that all were counted; else there are more than `count`. `left_alone` counts those that the verb
-    does not work on, by their state. `stopped` are lanes of theirs that stand still, with the reason.
+    does not work on, by their state. `stopped` are lanes of theirs that stand still, with the reason. `seconds` is
+    about how long performing them takes at the rates of their actions, by action; one without a rate is not in it.
     """
 
     count: int
@@ -52,6 +54,7 @@ class Estimate:
     examples: tuple[str, ...] = ()
     left_alone: Counter[str] = field(default_factory=Counter)
     stopped: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +184,16 @@ class Operations:
         found.errors.update(_errors([*deliveries, *since]))
         return len(deliveries)
 
-    def estimate(self, request: BulkRequest, *, seconds: float = 5.0) -> Estimate:
-        """Count what an operation would touch, for at most so many seconds. Changes nothing."""
+    def estimate(
+        self, request: BulkRequest, *, seconds: float = 5.0, rates: Mapping[str, float] = MappingProxyType({})
+    ) -> Estimate:
+        """Count what an operation would touch. Changes nothing.
+
+        Args:
+            request: what it would do.
+            seconds: how long to count at the most.
+            rates: how many jobs a second an action performs at the most, by its name.
+        """
         walk, counts = Walk(self._reader), Counts()
         choice = request.choice(self._ledger.now_ms())
         deadline = time.monotonic() + seconds
@@ -198,7 +209,7 @@ class Operations:
             left.update(one.state or "missing" for one in page.chosen if one.state not in request.verb.can)
         return Estimate(
             count=count, is_whole=is_last, counts=counts, examples=tuple(examples), left_alone=left,
-            stopped=self._stopped(choice, counts),
+            stopped=self._stopped(choice, counts), seconds=_lengths(request, counts, rates),
         )  # fmt: skip
 
     def _stopped(self, choice: Choice, counts: Counts) -> dict[str, str]:
@@ -212,6 +223,21 @@ class Operations:
         (answer,), bells = self._ledger.operate_many(verb, [member], audit=audit)
         self._ring(bells)
         return answer
+
+
+def _lengths(request: BulkRequest, counts: Counts, rates: Mapping[str, float]) -> dict[str, float]:
+    """How long performing so many takes, by action, where an action or the operation has a rate."""
+    if not (request.verb.is_of_jobs and request.verb.performs):
+        return {}
+    whole = sum(counts.by_about.values())
+    found = {}
+    for action, count in counts.by_about.items():
+        # The operation's own rate is shared by all of its members.
+        own = request.rate * count / whole if request.rate else None
+        rate = min((each for each in (rates.get(action), own) if each), default=None)
+        if rate:
+            found[action] = count / rate
+    return found
 
 
 def _errors(found: Iterable[tuple[State, str | None]]) -> Iterator[str]:
