@@ -52,8 +52,10 @@ def export(context: Context, customer: str, out: Path | None, source: str | None
         forgetter = forgetter_of(context, ledger, source)
         with progress("looking for what is theirs") as step:
             found = forgetter.find(customer, step)
+        # What is filed is read from the history itself.
+        reader = Reader(ledger.ledger, prepare(ledger.ledger, context.settings))
         done = carry_out(
-            ledger.ledger, Reader(ledger.ledger, prepare(ledger.ledger, context.settings)), forgetter, found, ledger.control.actor, path, why=why,
+            ledger.ledger, reader, forgetter, found, ledger.control.actor, path, why=why,
             spool=context.settings.spool_dir, history=history.reading if history else None,
         )  # fmt: skip
     if as_json:

@@ -263,7 +263,7 @@ class Ledger:
 
     def claim_operations(self, claim: Claim) -> Exchange[HeldOperation]:
         """Claim operations of their lane."""
-        rows_, bells, more, isolated = self._run("operations", [_json(self._request(keys.OPERATIONS, claim))])
+        rows_, bells, more, isolated = self.run("operations", [_json(self.request(keys.OPERATIONS, claim))])
         claimed = [
             HeldOperation(id=_text(op), token=claim.token, expiries=int(expiries), fields=_fields(fields))
             for op, expiries, fields in rows_
@@ -274,7 +274,7 @@ class Ledger:
         """Take one step of a held operation (see lua/operation.lua). Repeating it changes nothing."""
         request = {"op": op, "token": token, "lease": round(self.lease * 1000)}
         request |= {"keep": self._keep_ms, "keep_dead": self._keep_dead_ms} | step
-        what, fields, held, bells = self._run("operation", [_json(request)])
+        what, fields, held, bells = self.run("operation", [_json(request)])
         return OperationStep(_text(what), _fields(fields), int(held), _texts(bells))
 
     # --- audit
