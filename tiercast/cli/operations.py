@@ -10,8 +10,10 @@ import click
 
 from ..control.verbs import Verb
 from ..errors import HistoryError
+from ..ledger import prepare
+from ..ledger.reading import Reader
 from ..operations.model import Operation
-from ..operations.requests import Became
+from ..operations.requests import Became, Operations
 from . import output
 from .bulk import why_option
 from .choosing import SHOWN
@@ -162,7 +164,8 @@ def _became(context: Context, ledger: Opened, found: Operation) -> Became:
             return ledger.operations.became(found, history.reading if history else None)
     except HistoryError as error:
         output.note(f"What was filed is not counted. {error}")
-        return ledger.operations.became(found)
+        here = Reader(ledger.ledger, prepare(ledger.ledger, context.settings))
+        return Operations(ledger.ledger, here).became(found)
 
 
 def one_operation(ledger: Opened, text: str) -> Operation:
