@@ -23,6 +23,7 @@ QUEUE = "tiercast"
 PROCESS = "tiercast.process"
 PERFORM = "tiercast.perform"
 FILE = "tiercast.file"
+OPERATE = "tiercast.operate"
 
 #: Seconds after which a bell that nobody heard is worthless: the timer has rung again by then. Long, since the
 #: clocks of two machines may differ.
@@ -68,6 +69,8 @@ def task_of(lane: str) -> tuple[str, str]:
         return FILE, "file"
     if lane.startswith(keys.DELIVERIES):
         return PROCESS, f"process:{lane.removeprefix(keys.DELIVERIES)}"
+    if lane == keys.OPERATIONS:
+        return OPERATE, "operate"
     return PERFORM, f"perform:{lane.removeprefix(keys.JOBS)}"
 
 
@@ -78,8 +81,9 @@ def queue_of(config: Config, lane: str) -> str:
 
 
 def lanes_of(config: Config) -> list[str]:
-    """The lanes of a configuration's sources and actions. Beside these only the lane `history` is rung for."""
-    return [keys.deliveries_lane(name) for name in config.sources] + [keys.jobs_lane(name) for name in config.actions]
+    """The lanes of sources and actions, and that of operations. Beside these only the lane `history` is rung for."""
+    lanes = [keys.deliveries_lane(name) for name in config.sources]
+    return [*lanes, *(keys.jobs_lane(name) for name in config.actions), keys.OPERATIONS]
 
 
 def publisher(settings: Settings, queue_of: Callable[[str], str] = lambda _lane: QUEUE) -> Ring:

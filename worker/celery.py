@@ -13,7 +13,7 @@ import structlog
 from celery import Celery, Task, signals
 from kombu.entity import Queue
 
-from tiercast.bells import FILE, PERFORM, PROCESS, QUEUE, celery_config
+from tiercast.bells import FILE, OPERATE, PERFORM, PROCESS, QUEUE, celery_config
 from tiercast.errors import HistoryUnavailable, LedgerError, TiercastError
 from tiercast.ledger import Ledger, open_ledger, prepare
 from tiercast.ledger.filing import is_filing, start_filing
@@ -102,6 +102,12 @@ def perform(lane: str) -> dict[str, Any]:
 @app.task(name=FILE)
 def file(lane: str) -> dict[str, Any]:
     """Write what is settled to the history, and let go of it in the ledger."""
+    return _hear(lane)
+
+
+@app.task(name=OPERATE)
+def operate(lane: str) -> dict[str, Any]:
+    """Carry on with the operations that are due."""
     return _hear(lane)
 
 

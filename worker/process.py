@@ -26,6 +26,7 @@ from .execution.outbox import Outbox
 from .filing.archive import Archive
 from .filing.drain import FilingDrain
 from .intake.drain import DeliveriesDrain
+from .operations.drain import OperationsDrain
 from .supervision.heartbeat import Heartbeat, overdue_after
 from .supervision.loop import EventLoop
 from .supervision.shutdown import CANCEL_SECONDS, shut_down
@@ -72,6 +73,7 @@ class WorkerProcess:
             drain = self._jobs_drain(spec, isolated=isolated)
             self.actions[drain.lane] = drain
         self.filing = self._filing_drain(isolated=isolated) if settings.files else None
+        self.operations = OperationsDrain(self.ledger, self.digests, self, self._threads, isolated=isolated)
         self.heartbeat = Heartbeat(self.ledger, list(self.actions.values()), list(self.intakes.values()), self._threads)
 
     def _filing_drain(self, *, isolated: bool) -> FilingDrain:
@@ -102,13 +104,17 @@ class WorkerProcess:
     # --- lanes
 
     def knows(self, lane: str) -> bool:
-        """Whether the configuration has that source or action."""
-        return lane in self.intakes or lane in self.actions or (lane == keys.HISTORY and self.filing is not None)
+        """Whether the configuration has that source or action, or the lane is always there."""
+        if lane == keys.HISTORY:
+            return self.filing is not None
+        return lane in self.intakes or lane in self.actions or lane == self.operations.lane
 
     def drain_of(self, lane: str) -> Drain:
         """The drain of a lane that the configuration knows."""
         if lane == keys.HISTORY and self.filing is not None:
             return self.filing
+        if lane == self.operations.lane:
+            return self.operations
         return self.intakes.get(lane) or self.actions[lane]
 
     def due(self, lanes: Iterable[str], *, draining: str = "") -> None:
@@ -169,7 +175,7 @@ class WorkerProcess:
         self.heartbeat.stop()
         if patient:
             grace = max(grace, longest_attempt(self.config) + CANCEL_SECONDS)
-        others: list[Drain] = [*self.intakes.values()]
+        others: list[Drain] = [*self.intakes.values(), self.operations]
         if self.filing is not None:
             others.append(self.filing)
         shut_down(list(self.actions.values()), others, self.loop, self.ringer, self.ledger, grace=grace)

@@ -15,6 +15,7 @@ from .copies import Copies
 from .disk import FullSpoolDisk
 from .failover import Replicated, Watched
 from .filing import KillFiler, KillFilerPostgresql
+from .operations import OperationKills
 from .outage import LedgerAway, LedgerAwayMinute
 from .rabbitmq import WithRabbitMQ
 from .scenario import Scenario
@@ -265,4 +266,5 @@ ALL: tuple[type[Scenario], ...] = (
     KillInFlight,
     KillFiler,
     KillFilerPostgresql,
+    OperationKills,
 )

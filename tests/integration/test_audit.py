@@ -201,6 +201,7 @@ def test_forgetting_leaves_a_digest_and_takes_names_out_of_reasons(
     story.tell("evcus_2", "mail", email="bob@example.com", customer_id="cust_Bob0000001")
     run("jobs", "drop", key("evcus_1"), "--why", "ada@example.com asked for it")
     run("jobs", "drop", key("evcus_2"), "--why", "bob asked for it")
+    run("jobs", "retry", "--state", "skipped", "--background", "--why", "ada@example.com changed her mind")
 
     # When the customer is forgotten
     document = json.loads(run("forget", "ada@example.com", "--yes", "--why", "article 17", "--json").stdout)
@@ -210,7 +211,10 @@ def test_forgetting_leaves_a_digest_and_takes_names_out_of_reasons(
     assert "ada@example.com" not in str(client.xrange("t:audit"))
 
     # and what else was on record still is, in its order
-    forget, bob, ada = listed(run("audit", "--json"))
+    forget, retry, bob, ada = listed(run("audit", "--json"))
+    assert "removed" in retry["why"]
+    (operation,) = listed(run("operations", "list", "--json"))
+    assert (operation["subject"], operation["why"]) == ("skipped jobs", retry["why"])
     assert (bob["why"], bob["subject"]) == ("bob asked for it", key("evcus_2"))
     assert (ada["why"], ada["subject"], ada["count"]) == (
         "(removed: it named a customer who was forgotten)", key("evcus_1"), 1,

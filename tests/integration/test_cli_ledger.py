@@ -152,6 +152,7 @@ class TestDeliveries:
             (["--since", "1h"], ["evcus_3", "evcus_2", "evcus_1"]),
             (["--until", "2020-01-01"], []),
             (["--since", "2020-01-01T00:00:00Z", "--until", "1h"], []),
+            (["--error", "NO RULE"], ["evcus_3"]),
         ],
     )
     def test_filters(self, story: Story, run: Run, filters: list[str], found: list[str]) -> None:
@@ -315,6 +316,19 @@ class TestJobs:
         story.perform("mail", "dead", text="mailbox unknown")
         (item,) = listed(run("jobs", "list", "--json", "--state", "dead"))
         assert (item["action"], item["error"], item["result"]) == ("mail", "mailbox unknown", None)
+
+    def test_an_error_is_found_by_a_part_of_it_or_by_its_pattern(self, story: Story, run: Run) -> None:
+        for n, text in enumerate(("answered 404: contact 81723", "answered 404: contact 99", "mailbox unknown", None)):
+            story.tell(f"evcus_{n}", "mail")
+            story.perform("mail", "dead" if text else "done", text=text or "contact 81723")
+        for wanted, found in (
+            ("CONTACT 81723", ["evcus_0"]),
+            ("answered 404: contact <n>", ["evcus_0", "evcus_1"]),
+            ("mailbox", ["evcus_2"]),
+            ("nothing like it", []),
+        ):
+            items = listed(run("jobs", "list", "--json", "--error", wanted))
+            assert sorted(item["event_id"] for item in items) == found
 
     @pytest.mark.parametrize(
         ("filters", "found"),

@@ -18,6 +18,7 @@ from tiercast.settings import load_settings
     [
         ("deliveries/voucherify", "tiercast.process", "process:voucherify"),
         ("jobs/welcome-email", "tiercast.perform", "perform:welcome-email"),
+        ("operations/all", "tiercast.operate", "operate"),
     ],
 )
 def test_a_bell_names_a_lane_and_carries_nothing_else(

@@ -23,7 +23,7 @@ from tiercast.ringer import BellRinger
 from worker.isolation.supervisor import IsolationSupervisor
 from worker.timer import MAX_TICK_SECONDS, MIN_TICK_SECONDS, TRIM_MAX_DELIVERIES, TRIM_SECONDS, Ticker
 
-LANES = ["deliveries/tea", "jobs/one", "jobs/slow"]
+LANES = ["deliveries/tea", "jobs/one", "jobs/slow", "operations/all"]
 
 CONFIG = Config(
     path=None,

@@ -41,6 +41,14 @@ class How:
     yes: bool
     as_json: bool
     why: str
+    background: bool = False
+    rate: float | None = None
+    try_first: bool | None = None
+
+    @property
+    def is_operation(self) -> bool:
+        """Whether something was asked for that only operations have."""
+        return self.background or self.rate is not None or self.try_first is not None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -242,13 +250,26 @@ def options(command: F) -> F:
     """Give a command what all bulk verbs take; it gets that as `how`."""
 
     @functools.wraps(command)
-    def with_how(*args: Any, dry_run: bool, yes: bool, as_json: bool, why: str, **kwargs: Any) -> Any:
-        return command(*args, how=How(dry_run=dry_run, yes=yes, as_json=as_json, why=why), **kwargs)
+    def with_how(*args: Any, **kwargs: Any) -> Any:
+        names = ("dry_run", "yes", "as_json", "why", "background", "rate", "try_first")
+        return command(*args, how=How(**{name: kwargs.pop(name) for name in names}), **kwargs)
 
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
         click.option("--yes", is_flag=True, help="Do not ask."),
         why_option,
+        click.option(
+            "--try-first/--no-try-first",
+            default=None,
+            help="Whether to try five first; an operation does above 100 members.",
+        ),
+        click.option(
+            "--rate",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="N",
+            help="At most N a second, as an operation.",
+        ),
+        click.option("--background", is_flag=True, help="Begin an operation, and do not wait for it."),
         click.option("--dry-run", is_flag=True, help="Only say how many it would touch."),
     ):
         with_how = option(with_how)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..history.store import History
     from ..ledger import Ledger
     from ..ledger.reading import Reader
+    from ..operations.requests import Operations
     from ..settings import Settings
 
 
@@ -30,6 +31,7 @@ class Opened:
     ledger: Ledger
     reader: Reader
     control: Control
+    operations: Operations
 
 
 class Context:
@@ -98,6 +100,7 @@ class Context:
         from ..history.lazy import LazyHistory
         from ..ledger import open_ledger, prepare
         from ..ledger.reading import Reader
+        from ..operations.requests import Operations
 
         lanes: dict[str, None] = {}
         ledger = open_ledger(self.settings, role="operator")
@@ -106,13 +109,20 @@ class Context:
             filed = history.reading if self.settings.files else None
             reader = Reader(ledger, prepare(ledger, self.settings), filed)
             control = Control(ledger, local_user(), lambda more: lanes.update(_set(more)), filed)
-            yield Opened(ledger=ledger, reader=reader, control=control)
+            operations = Operations(ledger, reader, control.ring)
+            yield Opened(ledger=ledger, reader=reader, control=control, operations=operations)
         except LedgerUnavailable as error:
             raise self._explained(error) from error
         finally:
             ledger.close()
             history.close()
         self._ring(lanes)
+
+    def ring_for_operations(self) -> None:
+        """Ring now, for a command that waits for what workers do."""
+        from ..ledger import keys
+
+        self._ring([keys.OPERATIONS])
 
     def _explained(self, error: Exception) -> Exception:
         if not isinstance(error, LedgerUnavailable):

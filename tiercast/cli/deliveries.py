@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import click
 
 from ..control.changes import replay_limits
-from ..control.verbs import REPLAY, REPLAY_AGAIN
+from ..control.rounds import done_in_last_round, next_round
+from ..control.verbs import BULK_MAX_MEMBERS, REPLAY, REPLAY_AGAIN
 from ..event import Event, Json, customer_ids
-from ..ledger import keys
 from ..ledger.model import DeliveryInfo, DeliveryState, JobInfo, JobState
 from ..ledger.reading import Filter, Reader, event_of
 from ..ledger.states import listed
-from . import bulk, output
+from . import bulk, operating, output
 from .bulk import ByAction, How, Member
 from .choosing import SHOWN, filters, is_empty, one_delivery
 from .context import Context, pass_context
 from .group import Failure
 from .output import Column
-from .paying import pays_again
+from .paying import actions_that_pay, pays_again
 from .times import age, iso
 
 _COLUMNS = (
@@ -152,7 +153,19 @@ def replay(context: Context, ids: tuple[str, ...], which: Filter, again: bool, h
     if not ids and is_empty(choice) and which.limit is None:
         bulk.refuse_everything(REPLAY)
     with context.opened() as ledger:
-        infos = list(_infos(ledger.reader, ids) if ids else ledger.reader.deliveries(choice))
+        verb = REPLAY_AGAIN if again else REPLAY
+        subject = "" if ids else ledger.reader.in_words(which, "deliveries")
+        found = _infos(ledger.reader, ids) if ids else ledger.reader.deliveries(choice)
+        limited = tuple(only) if only else None
+        if not ids and which.limit is None:
+            first = list(islice(found, BULK_MAX_MEMBERS + 1))
+            if len(first) > BULK_MAX_MEMBERS or how.is_operation:
+                skip = actions_that_pay(context) if again and which.action is None else ()
+                request = operating.request(verb, how, which=choice, subject=subject, skip=skip, only=limited)
+                operating.begin(context, ledger, request, how)
+                return
+            found = iter(first)
+        infos = list(found)
         rounds: dict[str, list[str]] = {}
         actions = ByAction()
         if again:
@@ -160,6 +173,12 @@ def replay(context: Context, ids: tuple[str, ...], which: Filter, again: bool, h
         known = {info.id: info.state for info in infos}
         # Bulk verbs start with the last, so that the oldest of a listing comes first.
         names = reversed(_ids_of(ledger.reader, ids)) if ids else known
+        members = [Member(id, known.get(id)) for id in names]
+        if how.is_operation:
+            skip = actions_that_pay(context) if again and which.action is None else ()
+            request = operating.of_names(verb, how, members, subject=subject, skip=skip, only=limited)
+            operating.begin(context, ledger, request, how)
+            return
 
         def more(id: str) -> dict[str, Any]:
             made = rounds.get(id)
@@ -167,11 +186,11 @@ def replay(context: Context, ids: tuple[str, ...], which: Filter, again: bool, h
 
         bulk.carry_out(
             ledger.control,
-            REPLAY_AGAIN if again else REPLAY,
-            [Member(id, known.get(id)) for id in names],
+            verb,
+            members,
             by_filter=not ids,
             how=how,
-            subject="" if ids else ledger.reader.in_words(which, "deliveries"),
+            subject=subject,
             actions=actions,
             what="Does again",
             more=more,
@@ -205,24 +224,15 @@ def _rounds(
     pays = pays_again(context)
     rounds: dict[str, list[str]] = defaultdict(list)
     for info in infos:
-        last: dict[str, JobInfo] = {}
-        for job in reader.jobs_of(info):
-            if action in (None, job.action) and keys.round_of(job.key) >= keys.round_of(_key(last.get(job.action))):
-                last[job.action] = job
-        for name, job in last.items():
-            if job.state is not JobState.DONE:
-                continue
+        for job in done_in_last_round(reader.jobs_of(info), action):
+            name = job.action
             if pays(name) and action is None:
                 actions.left_out[name] += 1
                 continue
             actions.counts[name] += 1
             actions.pays |= {name} if pays(name) else set()
-            rounds[info.id].append(f"{name}:r{keys.round_of(job.key) + 1}")
+            rounds[info.id].append(next_round(job))
     return rounds
-
-
-def _key(job: JobInfo | None) -> str:
-    return job.key if job else ""
 
 
 def as_dict(info: DeliveryInfo) -> dict[str, Any]:

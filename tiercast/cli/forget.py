@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..control.forgetting import ForgetReport, Progress, find
 from ..control.forgetting import forget as carry_out
-from ..errors import ConfigError
 from ..ledger import prepare
 from ..ledger.forgetting import Belongings, Forgetter
-from ..ledger.reading import Reader
 from ..queries.forgetting import FiledBelongings, HistoryForgetter
-from ..settings import DEFAULT_SOURCE
 from . import bulk, output
 from .bulk import How, why_option
 from .context import Context, Opened, pass_context
+from .forgetting import forgetter_of, progress
 from .group import Failure
 
 if TYPE_CHECKING:
@@ -70,13 +65,13 @@ def forget(context: Context, customer: str, source: str | None, yes: bool, why: 
     if not customer:
         raise click.UsageError("Name the customer by id, source id or email.")
     with context.opened() as ledger, context.history() as opened:
-        forgetter = _forgetter(context, ledger, source)
+        forgetter = forgetter_of(context, ledger, source)
         history = _history_forgetter(context, ledger, forgetter, opened)
-        with _progress("looking for what is theirs") as step:
+        with progress("looking for what is theirs") as step:
             found, filed = find(forgetter, history, customer, step)
         _confirm(found, filed, yes=yes)
         why = bulk.reason(How(dry_run=False, yes=yes, as_json=as_json, why=why), asked=True)
-        with _progress("searching every key for their names") as step:
+        with progress("searching every key for their names") as step:
             report = carry_out(
                 ledger.ledger,
                 forgetter,
@@ -99,20 +94,6 @@ def forget(context: Context, customer: str, source: str | None, yes: bool, why: 
         _tell(found, filed, report)
     if report.problems:
         click.get_current_context().exit(1)
-
-
-def _forgetter(context: Context, ledger: Opened, source: str | None) -> Forgetter:
-    known = set(ledger.reader.sources()) | {DEFAULT_SOURCE}
-    try:
-        known |= set(context.sources)
-    except ConfigError as error:
-        output.note(f"Without a configuration, only sources that ever delivered are known. {error}")
-    if source is not None and source not in known:
-        raise Failure(f"There is no source {output.plain(source)}. Known: {', '.join(sorted(known))}.")
-    sources = [source] if source else sorted(known)
-    digests = prepare(ledger.ledger, context.settings)
-    # It sees the ledger alone: what is filed is found and removed in the history itself.
-    return Forgetter(ledger.ledger, Reader(ledger.ledger, digests), digests, sources)
 
 
 def _history_forgetter(
@@ -217,20 +198,3 @@ def _say_waiting(jobs: list[str], lease: float) -> None:
     output.note(
         f"{_plural(len(jobs), 'job is', 'jobs are')} being performed right now; waiting up to {lease + 5:g} s ..."
     )
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Callable[[int], None]]:
-    """Tell on standard error how far a scan is, to a person at a terminal."""
-    shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    done = 0
-
-    def step(count: int) -> None:
-        nonlocal done
-        done += count
-        if shown:
-            click.echo(f"\r{label}: {done}", nl=False, err=True)
-
-    yield step
-    if shown:
-        click.echo(err=True)

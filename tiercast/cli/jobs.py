@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import click
 
-from ..control.verbs import DROP, REDO, RESOLVE_DONE, RESOLVE_RETRY, RETRY, Verb
+from ..control.verbs import BULK_MAX_MEMBERS, DROP, REDO, RESOLVE_DONE, RESOLVE_RETRY, RETRY, Verb
 from ..ledger import keys
 from ..ledger.model import Attempt, JobInfo, JobState
 from ..ledger.reading import Filter, FoundJob, Reader
 from ..ledger.states import listed
-from . import bulk, output, waiting
+from . import bulk, operating, output, waiting
 from .bulk import ByAction, How, Member
 from .choosing import SHOWN, filters, find_jobs, is_empty, one_job
 from .context import Context, pass_context
 from .group import Failure
 from .output import Column
-from .paying import pays_again
+from .paying import actions_that_pay, pays_again
 from .times import age, iso
 
 _COLUMNS = (
@@ -202,7 +203,7 @@ def resolve(context: Context, keys_and_decision: tuple[str, ...], which: Filter,
     if decision not in ("done", "retry"):
         raise click.UsageError(f"Say last what became of it: done or retry, not {output.plain(decision)!r}.")
     verb = RESOLVE_DONE if decision == "done" else RESOLVE_RETRY
-    if len(named) == 1 and not how.dry_run and not how.as_json:
+    if len(named) == 1 and not how.dry_run and not how.as_json and not how.is_operation:
         _resolve_one(context, named[0], verb, how)
         return
     _bulk(context, verb, keys=tuple(named), which=which, how=how)
@@ -227,11 +228,24 @@ def _bulk(context: Context, verb: Verb, *, keys: tuple[str, ...], which: Filter,
         bulk.refuse_everything(verb)
     with context.opened() as ledger:
         reader = ledger.reader
+        subject = "" if keys else reader.in_words(_meant(which, verb), "jobs")
         chosen = _named(reader, keys) if keys else _chosen(reader, which, verb.chooses)
+        if not keys and which.limit is None:
+            first = list(islice(chosen, BULK_MAX_MEMBERS + 1))
+            if len(first) > BULK_MAX_MEMBERS or how.is_operation:
+                skip = actions_that_pay(context) if verb is REDO and which.action is None else ()
+                request = operating.request(verb, how, which=which, subject=subject, skip=skip)
+                pays = pays_again(context) if verb is REDO else lambda _: False
+                operating.begin(context, ledger, request, how, pays=pays)
+                return
+            chosen = iter(first)
         actions = ByAction()
         if verb is REDO:
             chosen = _again(context, chosen, actions, named=bool(keys) or which.action is not None, by_key=bool(keys))
         members = list(chosen)
+        if how.is_operation:
+            operating.begin(context, ledger, operating.of_names(verb, how, members, subject=subject), how)
+            return
         if verb is not REDO:
             actions.counts.update(_action(member.name) for member in members if member.state in verb.can)
         if verb.chooses == (JobState.UNCERTAIN,) and not how.yes and not how.as_json:
@@ -242,9 +256,14 @@ def _bulk(context: Context, verb: Verb, *, keys: tuple[str, ...], which: Filter,
             members,
             by_filter=not keys,
             how=how,
-            subject="" if keys else reader.in_words(which, "jobs"),
+            subject=subject,
             actions=actions,
         )
+
+
+def _meant(which: Filter, verb: Verb) -> Filter:
+    """The filter with the state that a verb means where none is named, if it is one."""
+    return replace(which, state=str(verb.chooses[0])) if which.state is None and len(verb.chooses) == 1 else which
 
 
 def _say_where_to_look(reader: Reader, members: Sequence[Member]) -> None:

@@ -39,7 +39,8 @@ def lanes() -> None:
     """See the queues of owed work; pause and resume them.
 
     There is one lane for each source's deliveries, one for each action's jobs,
-    and the lane `history` of what is settled and is to be filed there.
+    and the lane `history` of what is settled and is to be filed there, and
+    `operations/all` for bulk requests.
 
     \b
     Examples:
@@ -129,6 +130,10 @@ def resume(context: Context, lane: str, why: str) -> None:
     click.echo(f"Resumed {name}.")
 
 
+#: Lanes that are there whatever the configuration.
+ALWAYS = (keys.HISTORY, keys.OPERATIONS)
+
+
 def configured(config: Config) -> list[str]:
     """The lanes that a configuration has."""
     return [keys.deliveries_lane(name) for name in config.sources] + [keys.jobs_lane(name) for name in config.actions]
@@ -137,7 +142,7 @@ def configured(config: Config) -> list[str]:
 def with_config(found: Iterable[LaneInfo], config: Config) -> list[LaneInfo]:
     """Add the lanes that never held work, and say of those that the configuration does not have that it does not."""
     has = configured(config)
-    lanes = {lane.name: lane if lane.name in {*has, keys.HISTORY} else _orphan(lane) for lane in found}
+    lanes = {lane.name: lane if lane.name in {*has, *ALWAYS} else _orphan(lane) for lane in found}
     for name in has:
         empty = LaneInfo(name=name, owed=0, due=0, held=0, oldest_due_seconds=None, paused=False, reason=None)
         lanes.setdefault(name, empty)
@@ -173,7 +178,7 @@ def find_lane(text: str, known: Sequence[str]) -> str:
 def _known(context: Context, held_work: list[str]) -> list[str]:
     config = context.config_if_any
     more = [] if isinstance(config, ConfigError) else configured(config)
-    return sorted({*held_work, *more})
+    return sorted({*held_work, *more, *ALWAYS})
 
 
 def as_dict(lane: LaneInfo) -> dict[str, Any]:

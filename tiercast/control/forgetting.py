@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..ledger.forgetting import Belongings, Forgetter, Rewritten, Step
 from ..ledger.identity import Finder, Identity
 from ..ledger.model import Forgotten
+from ..ledger.operations import scrub_operations
 from ..ledger.spooled import SpoolUnreadable, forget_spooled
 from ..ledger.store import Ledger
 from ..queries.forgetting import FiledBelongings, HistoryForgetter
@@ -118,7 +119,7 @@ def forget(
             report.spooled = forget_spooled(spool, found.identity, forgetter.sources)
         except SpoolUnreadable as error:
             report.problems.append(str(error))
-    scrub_audit(ledger, found.identity)
+    scrub(ledger, found.identity)
     progress.rewriting()
     report.rewritten = forgetter.rewrite()
     report.left = forgetter.prove(found.identity, progress.searching)
@@ -130,15 +131,16 @@ def forget(
     return report
 
 
-def scrub_audit(ledger: Ledger, identity: Identity) -> int:
-    """Take a customer's names out of what operators wrote in the audit log; returns how many entries changed."""
+def scrub(ledger: Ledger, identity: Identity) -> None:
+    """Take a customer's names out of what operators wrote, in the audit log and in operations."""
     finder = Finder(identity)
     texts = {}
     for entry in ledger.audit_entries(500):
         named = {name: SCRUBBED for name, text in entry.items() if name != "id" and finder.mentions(text.encode())}
         if named:
             texts[entry["id"]] = named
-    return ledger.scrub_audit(texts)
+    ledger.scrub_audit(texts)
+    scrub_operations(ledger, finder.mentions, SCRUBBED)
 
 
 def _problems(report: ForgetReport) -> Iterator[str]:

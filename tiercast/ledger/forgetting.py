@@ -45,6 +45,10 @@ Step = Callable[[int], None]
 Audit = Callable[[], "dict[str, Any] | None"]
 
 
+def _no_step(_: int) -> None:
+    """How far it is is not told."""
+
+
 def _no_audit() -> None:
     """A removal that nobody asked for."""
 
@@ -113,9 +117,10 @@ class Forgetter:
 
     def digest(self, identity: Identity) -> str:
         """One digest of theirs, by which an audit entry can name them."""
-        return self._names(identity)[0]
+        return self.digests(identity)[0]
 
-    def _names(self, identity: Identity) -> list[str]:
+    def digests(self, identity: Identity) -> list[str]:
+        """The digests of all of their names."""
         projects = dict.fromkeys((*self.sources, *self._reader.projects(self.sources)))
         return [self._digests.customer(project, *name) for project in projects for name in identity.names()]
 
@@ -132,7 +137,7 @@ class Forgetter:
         """
         # What is removed here told those names: a run that ends early must not take them along.
         self._remember(found.identity)
-        total = self._ledger.forget(self._names(found.identity), bodies=list(found.mentions), audit=audit())
+        total = self._ledger.forget(self.digests(found.identity), bodies=list(found.mentions), audit=audit())
         left = list(found.deliveries.items())
         deadline = time.monotonic() + self._ledger.lease + 5
         told = False

@@ -59,7 +59,7 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     its round: how often something settled of it has changed,
                                     again (1: a replay adds what is missing, 2: it also does again what is done),
                                     only (actions, space separated: it adds no others), rounds (`<action>:r2`,
-                                    space separated: it does no others again)
+                                    space separated: it does no others again), op operation that replayed it last
     m:<number>              hash    bucket of event marks: 8 bytes of the digest of an event's project and id -> day of
                                     its last sight and the delivery that told it first (_marks.lua)
     marks                   hash    count (marks in all buckets), buckets (how many there are), cursor (which is swept
@@ -74,7 +74,7 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     og order group, cg once group,
                                     us created (microseconds, where it has a group), and behind it what stands in
                                     for its arrival where the event's id carries a time, u 1 when order could not
-                                    apply, ps 1 when its plan skipped it, a<n> attempt n:
+                                    apply, ps 1 when its plan skipped it, op operation that changed it, a<n> attempt n:
                                     "<started> <duration> <outcome> <error>" (the first and the last 20)
                                     A digest of 24 characters is that of a customer's name and what tells the
                                     group from others of theirs.
@@ -105,6 +105,20 @@ milliseconds of the server's own clock unless a line says otherwise.
                                     <why>", where the server does not let us)
     erasing:<digest>        string  JSON: all names of a customer whose erasure is not complete, for the next run; by
                                     the digest of each name; goes when it is complete, at the latest after 90 days
+    ops                     zset    operation -> when it began; up to 1,000
+    op:<operation>          hash    a bulk request: verb (control/verbs.py), script (its verb in _verbs.lua), filter
+                                    (JSON, times fixed, a customer by digests), names (JSON, in place of a filter),
+                                    start (cursor before the first member), only and skip (JSON, actions that it is
+                                    limited to and that it leaves alone), try (1, 0, or empty: where there are many),
+                                    rate (members a second), by, from, address, why, subject (the filter in words)
+                                    state (counting, trying, running, done, cancelled, stopped), reason (why stopped),
+                                    stopped_in (the state before it ended), created, moved (its last step), ended
+                                    cursor (after which member to go on), expected (members counted), counts (JSON, by
+                                    state, action and error), candidates (JSON, error -> members to try first)
+                                    seen, done, refused (members so far), refusals (JSON, reason, count, names)
+                                    tried (JSON, name, watch (what to look at), error before), tried_at
+                                    expires 30 days after it ended
+    op_touched:<operation>  list    jobs and deliveries that it changed, the first 100,000; expires with it
     audit                   stream  who changed what, an entry a change or part of one, for 400 days: at (when), by
                                     (user), from (cli or console), address (their host or network address), verb,
                                     subject (job, delivery, lane, operation, digest, or a filter in words), count
@@ -131,6 +145,8 @@ JOBS = "jobs/"
 
 #: The lane of what is settled and is to be filed.
 HISTORY = "history"
+#: The lane of all operations.
+OPERATIONS = "operations/all"
 
 
 def deliveries_lane(source: str) -> str:

@@ -218,6 +218,29 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOperation:
+    """An operation under our lease; `fields` are those of its hash (keys.py)."""
+
+    id: str
+    token: str
+    expiries: int
+    fields: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationStep:
+    """What one step of an operation came to (see lua/operation.lua).
+
+    `fields` are those of its hash after it, `held` how many operations are held now, `bells` lanes to ring for.
+    """
+
+    what: str
+    fields: dict[str, str]
+    held: int
+    bells: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaneInfo:
     """A lane as an operator sees it; counts are members, the age is seconds, times are milliseconds since 1970.
 
@@ -279,7 +302,7 @@ class JobInfo:
     """A job as an operator sees it; times are milliseconds since 1970.
 
     `attempts` counts those made, `tries` those since an operator last asked to retry. `order` and `once` are the
-    digests of its groups. `failing_ms` is when it first failed by itself.
+    digests of its groups. `failing_ms` is when it first failed by itself, `operation` the one that changed it last.
     """
 
     key: str
@@ -299,6 +322,7 @@ class JobInfo:
     once: str | None = None
     tries: int = 0
     failing_ms: int | None = None
+    operation: str | None = None
     history: tuple[Attempt, ...] = ()
 
     @property

@@ -38,7 +38,7 @@ _LOOKED_AT = 2000
 #: What stands for left-out text in a key that was copied from a table.
 _LEFT_OUT = ("…", "...")
 
-_INDEXED_JOBS = tuple(state for state in JobState if state.indexed)
+INDEXED_JOBS = tuple(state for state in JobState if state.indexed)
 _INDEXED_DELIVERIES = tuple(state for state in DeliveryState if state.indexed)
 
 
@@ -181,9 +181,9 @@ class Reader:
 
     def deliveries(self, which: Filter) -> Iterator[DeliveryInfo]:
         """Deliveries that match, newest first."""
-        found = (info for info in self._deliveries(self._delivery_ids(which)) if _matches(info, which))
+        found = (info for info in self._deliveries(self._delivery_ids(which)) if delivery_matches(info, which))
         if which.campaign is not None or which.tier is not None:
-            found = (each.info for each in self.with_events(found) if _tells(each.event, which))
+            found = (each.info for each in self.with_events(found) if event_matches(each.event, which))
         filed = (delivery_info(row) for row in self._filed_deliveries(which))
         merged = heapq.merge(found, filed, key=lambda info: info.id, reverse=True)
         return islice(merged, which.limit)
@@ -270,7 +270,7 @@ class Reader:
         for source in last:
             lane = keys.deliveries_lane(source)
             heads = [self._client.zrange(self._key(f"{set}:{lane}"), -1, -1) for set in ("due", "held")]
-            waiting = [_received(member.decode()) for head in heads for member in head]
+            waiting = [received_ms(member.decode()) for head in heads for member in head]
             last[source] = max(waiting, default=None)
         settled = [self._key(f"ix:d:{state}") for state in _INDEXED_DELIVERIES]
         unseen = set(last)
@@ -283,14 +283,14 @@ class Reader:
                 name = source.decode() if source else ""
                 if name in unseen:
                     unseen.discard(name)
-                    last[name] = max(last[name] or 0, _received(delivery))
+                    last[name] = max(last[name] or 0, received_ms(delivery))
             if not unseen:
                 break
         return last
 
     def _delivery_ids(self, which: Filter) -> Iterator[str]:
         if which.customer is not None or which.customer_digests is not None:
-            yield from self._of_customer(which)
+            yield from self.of_customer(which)
             return
         states = [which.state] if which.state else list(DeliveryState)
         sets = [self._key(f"ix:d:{state}") for state in [*states, "processed"] if state != DeliveryState.QUEUED]
@@ -314,13 +314,34 @@ class Reader:
             if len(page) < _PAGE:
                 return
 
+    def after(self, index: str, low: float, member: str, high: float, n: int) -> tuple[list[tuple[str, int]], bool]:
+        """Up to `n` members of an index that come after (low, member), with their scores up to `high`, oldest first.
+
+        Returns them, and whether the index ends there. There can be none though it does not.
+
+        Args:
+            index: name of a sorted set, without the prefix.
+            low: the score after which to begin; equal scores are sorted by member.
+            member: the member after which to begin.
+            high: the highest score.
+            n: the most that are looked at, beside those of the first score.
+        """
+        start, edge = 0, member.encode()
+        while True:
+            page = self._client.zrangebyscore(self._key(index), low, high, start=start, num=n, withscores=True)
+            fresh = [(name.decode(), int(score)) for name, score in page if (score, name) > (low, edge)]
+            if fresh or len(page) < n:
+                return fresh, len(page) < n
+            start += n
+
     def _queued_ids(self) -> Iterator[str]:
         for name in self.lane_names():
             if name.startswith(keys.DELIVERIES):
                 for part in ("due", "held"):
                     yield from (m.decode() for m in self._client.zrange(self._key(f"{part}:{name}"), 0, -1))
 
-    def _of_customer(self, which: Filter) -> list[str]:
+    def of_customer(self, which: Filter) -> list[str]:
+        """The deliveries of a filter's customer, newest first."""
         digests = which.customer_digests
         if digests is None:
             digests = self.digests_of(which.customer or "", which.source)
@@ -394,7 +415,7 @@ class Reader:
                 id=delivery,
                 source=self._source_of_queued(delivery),
                 state=DeliveryState.QUEUED,
-                received_ms=_received(delivery),
+                received_ms=received_ms(delivery),
             )
         created_us, form, kind = keys.parts_of_head(f.get("h"))
         rules = decode(f.get("v"))
@@ -402,7 +423,7 @@ class Reader:
             id=delivery,
             source=f["src"],
             state=DeliveryState.QUEUED if "again" in f else DeliveryState(f["s"]),
-            received_ms=_received(delivery),
+            received_ms=received_ms(delivery),
             event_id=f.get("e"),
             type=kind or None,
             at=f.get("at"),
@@ -436,9 +457,9 @@ class Reader:
 
     def jobs(self, which: Filter) -> Iterator[JobInfo]:
         """Jobs that match, newest first (by their event's arrival, or by their last change where state is given)."""
-        found = (job for job in self._jobs(self._job_keys(which)) if _job_matches(job, which))
+        found = (job for job in self._jobs(self._job_keys(which)) if job_matches(job, which))
         if which.campaign is not None or which.tier is not None:
-            found = (each.info for each in self.jobs_with_events(found) if _tells(each.event, which))
+            found = (each.info for each in self.jobs_with_events(found) if event_matches(each.event, which))
         filed = self._filed_jobs(which)
         if _is_by_delivery(which):
             return islice(heapq.merge(found, filed, key=lambda job: job.delivery, reverse=True), which.limit)
@@ -544,7 +565,7 @@ class Reader:
         Of those that are dead and uncertain all are counted, filed or not.
         """
         counted = {str(state): sum(self._open(state).values()) for state in (JobState.DEAD, JobState.UNCERTAIN)}
-        return self._sizes("ix:j:", _INDEXED_JOBS) | counted
+        return self._sizes("ix:j:", INDEXED_JOBS) | counted
 
     def _open(self, state: str) -> Counter[tuple[str, ...]]:
         """How many of a state no operator has decided yet: by source and action, or by source if quarantined."""
@@ -584,7 +605,7 @@ class Reader:
         return dict(zip(names, pipe.execute(), strict=True))
 
     def _job_keys(self, which: Filter) -> Iterator[str]:
-        if which.state in _INDEXED_JOBS and not _is_by_delivery(which):
+        if which.state in INDEXED_JOBS and not _is_by_delivery(which):
             yield from self._walk(self._key(f"ix:j:{which.state}"), Filter())
         elif which.state == JobState.OWED and not _is_by_delivery(which):
             yield from self._owed_jobs(which.action)
@@ -599,7 +620,7 @@ class Reader:
                 until_ms=which.until_ms,
             )
             for info in self._deliveries(self._delivery_ids(narrowed)):
-                if info.jobs and _matches(info, narrowed):
+                if info.jobs and delivery_matches(info, narrowed):
                     yield from info.jobs
 
     def _owed_jobs(self, action: str | None) -> Iterator[str]:
@@ -634,7 +655,7 @@ class Reader:
 
 def _is_by_delivery(which: Filter) -> bool:
     """Whether jobs are listed in the order of their deliveries, since there is no index by what is asked for."""
-    indexed = which.state in _INDEXED_JOBS or which.state == JobState.OWED
+    indexed = which.state in INDEXED_JOBS or which.state == JobState.OWED
     customer = which.customer or which.customer_digests
     return bool(customer or which.since_ms or which.until_ms or which.type) or not indexed
 
@@ -647,7 +668,8 @@ def _jobs_filed_like(filed: Filed, part: str, most: int) -> list[str]:
     return [key for key in found if part in key]
 
 
-def _received(delivery: str) -> int:
+def received_ms(delivery: str) -> int:
+    """When a delivery arrived, by its id."""
     try:
         return int(delivery[:8] + delivery[9:13], 16)
     except ValueError:
@@ -672,12 +694,12 @@ def event_of(info: DeliveryInfo, body: bytes | None) -> Event | None:
         return None
 
 
-def _matches(info: DeliveryInfo, which: Filter) -> bool:
+def delivery_matches(info: DeliveryInfo, which: Filter) -> bool:
     """Whether a delivery matches in all that can be seen without its event."""
     return (
         which.state in (None, info.state)
         and which.source in (None, info.source)
-        and _matches_type(info.type, which.type)
+        and matches_type(info.type, which.type)
         and (which.since_ms is None or info.received_ms >= which.since_ms)
         and (which.until_ms is None or info.received_ms <= which.until_ms)
         and (which.action is None or which.action in {keys.parts_of(job)[2] for job in info.jobs})
@@ -692,7 +714,7 @@ def _has_error(found: str | None, wanted: str | None) -> bool:
     return bool(found) and (wanted.casefold() in (found or "").casefold() or error_pattern(found or "") == wanted)
 
 
-def _matches_type(found: str | None, wanted: str | None) -> bool:
+def matches_type(found: str | None, wanted: str | None) -> bool:
     return wanted is None or _wildcard(wanted).fullmatch(found or "") is not None
 
 
@@ -701,7 +723,7 @@ def _wildcard(text: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, text.split("*"))))
 
 
-def _tells(event: Event | None, which: Filter) -> bool:
+def event_matches(event: Event | None, which: Filter) -> bool:
     """Whether an event is of the campaign and the tier that a filter names."""
     if event is None:
         return False
@@ -735,7 +757,7 @@ def _like(part: str) -> str:
     return "*".join(["", *map(_literal, part.split("\0")), ""])
 
 
-def _job_matches(job: JobInfo, which: Filter) -> bool:
+def job_matches(job: JobInfo, which: Filter) -> bool:
     return (
         which.state in (None, job.state)
         and which.action in (None, job.action)
@@ -765,6 +787,7 @@ def _job_info(key: str, fields: dict[bytes, bytes], due: float | None, held: boo
         once=f.get("cg"),
         failing_ms=int(f["ff"]) if "ff" in f else None,
         tries=int(f["n"]) - int(f.get("b", 0)),
+        operation=f.get("op"),
         history=tuple(_attempts(f)),
     )
 

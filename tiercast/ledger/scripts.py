@@ -17,6 +17,8 @@ NAMES = (
     "renew",
     "due",
     "operate",
+    "operations",
+    "operation",
     "audit",
     "trim",
     "forget",
@@ -36,6 +38,7 @@ _PARTS = {
     "--LEAVING": "_leaving.lua",
     "--AUDIT": "_audit.lua",
     "--VERBS": "_verbs.lua",
+    "--OPERATIONS": "_operations.lua",
 }
 
 #: `--STATES job: final indexed` in a part: the tables of states that it needs, made from states.py.

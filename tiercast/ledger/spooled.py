@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from .identity import About, Finder, Identity
@@ -39,6 +39,32 @@ def forget_spooled(folder: Path, identity: Identity, sources: Collection[str]) -
     if failed:
         raise SpoolUnreadable(f"spool files that could not be changed: {', '.join(failed)}")
     return removed
+
+
+def find_spooled(folder: Path, identity: Identity, sources: Collection[str]) -> Iterator[tuple[str, str, int, bytes]]:
+    """A customer's deliveries in all spool files of a folder: id, source, arrival (ms since 1970), body.
+
+    Raises:
+        SpoolUnreadable: one of the files cannot be read.
+    """
+    finder = Finder(identity)
+    for path in sorted(folder.glob("*.db")):
+        try:
+            rows = _rows_of(path)
+        except (sqlite3.Error, OSError) as error:
+            if not path.exists():
+                continue  # its receiver has emptied it, and what was in it is in the ledger
+            raise SpoolUnreadable(f"spool file that cannot be read: {path.name} ({type(error).__name__})") from error
+        for id, source, received, body in rows:
+            if source in sources and finder.about(body)[0] is About.THEIRS:
+                yield id, source, received, body
+
+
+def _rows_of(path: Path) -> list[tuple[str, str, int, bytes]]:
+    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_BUSY)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'deliveries'").fetchone():
+            return []
+        return db.execute("SELECT id, source, received, body FROM deliveries ORDER BY seq").fetchall()
 
 
 def _forget_in(path: Path, identity: Identity, sources: Collection[str]) -> int:

@@ -13,7 +13,21 @@ import redis
 from ..errors import LedgerError, LedgerFull, LedgerUnavailable
 from . import keys, rows, scripts
 from .client import LedgerClient, translate
-from .model import Answer, Claim, Due, Exchange, Forgotten, HeldDelivery, HeldJob, Outcome, Plan, Recorded, Shifted
+from .model import (
+    Answer,
+    Claim,
+    Due,
+    Exchange,
+    Forgotten,
+    HeldDelivery,
+    HeldJob,
+    HeldOperation,
+    OperationStep,
+    Outcome,
+    Plan,
+    Recorded,
+    Shifted,
+)
 from .rewriting import look_after_files
 from .wire import ask
 
@@ -245,6 +259,24 @@ class Ledger:
         answers, bells = self.run("operate", [_json(request)], repeats=0)
         return [Answer(done == b"ok", _text(text)) for done, text in answers], _texts(bells)
 
+    # --- operations
+
+    def claim_operations(self, claim: Claim) -> Exchange[HeldOperation]:
+        """Claim operations of their lane."""
+        rows_, bells, more, isolated = self.run("operations", [_json(self.request(keys.OPERATIONS, claim))])
+        claimed = [
+            HeldOperation(id=_text(op), token=claim.token, expiries=int(expiries), fields=_fields(fields))
+            for op, expiries, fields in rows_
+        ]
+        return Exchange([], _texts(bells), claimed, bool(more), bool(isolated))
+
+    def step_operation(self, op: str, token: str, **step: Any) -> OperationStep:
+        """Take one step of a held operation (see lua/operation.lua). Repeating it changes nothing."""
+        request = {"op": op, "token": token, "lease": round(self.lease * 1000)}
+        request |= {"keep": self._keep_ms, "keep_dead": self._keep_dead_ms} | step
+        what, fields, held, bells = self.run("operation", [_json(request)])
+        return OperationStep(_text(what), _fields(fields), int(held), _texts(bells))
+
     # --- audit
 
     def note_audit(self, entry: Mapping[str, Any], *, count: int, refused: int, result: str) -> None:
@@ -377,6 +409,11 @@ def _whole(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_whole(inner) for inner in value]
     return value
+
+
+def _fields(flat: Sequence[bytes]) -> dict[str, str]:
+    """The fields of a hash, as a script gives them."""
+    return {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
 
 
 def _text(value: bytes) -> str:

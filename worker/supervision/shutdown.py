@@ -45,6 +45,8 @@ def shut_down(
     drains: list[Drain] = [*others, *actions]
     for each in drains:
         each.closing = True
+    for other in others:
+        other.wake()
     for drain in actions:
         drain.executor.close()
         drain.wake()

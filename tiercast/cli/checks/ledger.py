@@ -12,7 +12,7 @@ from ...ledger.reading import Reader
 from ...ledger.refusal import error_code
 from ...redis_address import place
 from ...settings import Settings
-from ..lanes import configured, stands_still
+from ..lanes import ALWAYS, configured, stands_still
 from ..times import iso, span
 from .finding import Finding, error, ok, trouble, warning
 from .work import check_work
@@ -64,7 +64,7 @@ def _check_server(ledger: Ledger, settings: Settings, where: str) -> Iterator[Fi
 
 
 def _check_lanes(lanes: list[LaneInfo], config: Config | None) -> Iterator[Finding]:
-    known = None if config is None else configured(config)
+    known = None if config is None else {*configured(config), *ALWAYS}
     for lane in lanes:
         if known is not None and lane.name not in known:
             yield from _left(lane)

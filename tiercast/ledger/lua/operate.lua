@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
 -- What an operator asks for, of up to 100 members in one step, with the audit entry of it.
--- Keys: all of _common, _parking, _verbs and _audit.
--- ARGV[1]: {verb, keep, keep_dead, members: [{...}, ...] as in _verbs, audit: {...} as in _audit or absent}
+-- Keys: all of _common, _parking, _verbs, _operations and _audit.
+-- ARGV[1]: {verb, keep, keep_dead, members: [{...}, ...] as in _verbs and _operations,
+--   audit: {...} as in _audit or absent}
 -- Returns {[["ok", state] or ["no", why], ...] for each member, bells}.
 --COMMON
 --PARKING
 --AUDIT
 --VERBS
+--OPERATIONS
 
 local request = cjson.decode(ARGV[1])
 KEEP, KEEP_DEAD = request.keep, request.keep_dead
