@@ -192,7 +192,7 @@ def test_a_job_that_is_being_performed_is_waited_for(world: World) -> None:
     wait_for(lambda: world.states().get("parked") == 2)
 
     # When they are forgotten meanwhile
-    threading.Timer(2.0, release.set).start()
+    threading.Timer(8.0, release.set).start()
     told = world.forget(ADA["customer_id"])
 
     # Then all is gone, and what waited was not performed
