@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from tiercast.history.rows import FiledDelivery, FiledJob
 from tiercast.ledger import Ledger, new_token
@@ -39,7 +40,14 @@ def let_go(ledger: Ledger, held: Sequence[HeldFiling]) -> FilingExchange:
     return exchange_history(ledger, held)
 
 
-def file_all(ledger: Ledger, shelf: Shelf) -> list[str]:
+class Files(Protocol):
+    """A history, or what stands in for one."""
+
+    def file(self, deliveries: Sequence[FiledDelivery], /) -> object:
+        """Write rows."""
+
+
+def file_all(ledger: Ledger, shelf: Files) -> list[str]:
     """File everything that is due; returns the deliveries."""
     filed: list[str] = []
     while held := claim_filing(ledger):

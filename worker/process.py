@@ -12,6 +12,7 @@ import structlog
 from tiercast.bells import lanes_of, publisher, queue_of
 from tiercast.config import load_config
 from tiercast.config.model import ActionSpec, Config
+from tiercast.history.lazy import LazyHistory
 from tiercast.ledger import Digests, Ledger, keys, open_ledger, prepare
 from tiercast.ledger.filing import start_filing
 from tiercast.ledger.model import Claim, Exchange, HeldJob, Outcome
@@ -73,7 +74,15 @@ class WorkerProcess:
             drain = self._jobs_drain(spec, isolated=isolated)
             self.actions[drain.lane] = drain
         self.filing = self._filing_drain(isolated=isolated) if settings.files else None
-        self.operations = OperationsDrain(self.ledger, self.digests, self, self._threads, isolated=isolated)
+        self._history = LazyHistory(settings.history) if settings.files else None
+        self.operations = OperationsDrain(
+            self.ledger,
+            self.digests,
+            self,
+            self._threads,
+            filed=self._history.reading if self._history else None,
+            isolated=isolated,
+        )
         self.heartbeat = Heartbeat(self.ledger, list(self.actions.values()), list(self.intakes.values()), self._threads)
 
     def _filing_drain(self, *, isolated: bool) -> FilingDrain:
@@ -179,8 +188,9 @@ class WorkerProcess:
         if self.filing is not None:
             others.append(self.filing)
         shut_down(list(self.actions.values()), others, self.loop, self.ringer, self.ledger, grace=grace)
-        if self._archive is not None:
-            self._archive.close()
+        for opened in (self._archive, self._history):
+            if opened is not None:
+                opened.close()
 
 
 #: Settings and configuration, as they were read together.

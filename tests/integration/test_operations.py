@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 import redis
 
+from tests.filing import file_all
 from tests.integration.test_cli_ledger import SOURCE, Story, environ, story
 from tests.operators import ANN
+from tests.stack import wait_for
 from tiercast.control import AuditLog, Control
 from tiercast.control.verbs import DROP, REDO, REPLAY, REPLAY_AGAIN, RESOLVE_RETRY, RETRY
 from tiercast.errors import LedgerUnavailable
+from tiercast.history.store import History
 from tiercast.ledger import Ledger, keys, new_token
+from tiercast.ledger.filing import start_filing
 from tiercast.ledger.model import Claim, HeldOperation, Outcome
 from tiercast.ledger.reading import Filter, Reader
 from tiercast.ledger.states import DeliveryState
@@ -40,6 +44,13 @@ class Bench:
         self.rung: list[str] = []
         self.operations = Operations(story.ledger, self.reader, self.rung.extend)
         self.runner = Runner(story.ledger, self.reader)
+
+    def file_into(self, history: History) -> None:
+        """Have all that is settled filed, now and from now on looked up in this history."""
+        self.reader = Reader(self.ledger, self.story.digests, lambda: history.reading)
+        self.operations = Operations(self.ledger, self.reader, self.rung.extend)
+        self.runner = Runner(self.ledger, self.reader, lambda: history.reading)
+        wait_for(lambda: not file_all(self.ledger, history) and not self.ledger.client.zcard("t:due:history"))
 
     def begin(self, request: BulkRequest) -> str:
         return self.operations.begin(request, ANN)
@@ -139,6 +150,49 @@ def test_what_dies_again_is_not_taken_again(bench: Bench) -> None:
     done = bench.work(id)
     assert (done.seen, done.done) == (150, 150)
     assert bench.states() == {"dead": 100, "owed": 50}
+
+
+def test_what_was_filed_is_brought_back_and_retried_once(bench: Bench, history: History) -> None:
+    # Given dead jobs in the history, and others that are still in the ledger
+    start_filing(bench.ledger)
+    names = bench.dead(230)
+    bench.file_into(history)
+    assert bench.ledger.client.zcard("t:ix:j:dead") == 0
+    names += bench.dead(20, first=500)
+
+    # When a process carries the operation out until some of them died again, and were filed again
+    id = bench.begin(retry_dead(why="mended", try_first=False))
+    bench.work(id, until=lambda one: one.done >= 120)
+    again = bench.perform("dead", text="again")
+    bench.file_into(history)
+    done = bench.work(id)
+
+    # Then each was retried once, and the tallies are exact
+    assert (done.expected, done.seen, done.done, done.refused) == (250, 250, 250, 0)
+    assert {job.key for job in bench.reader.jobs(Filter(state="owed"))} | {
+        job.key for job in bench.reader.jobs(Filter(state="dead"))
+    } == set(names)
+    assert bench.states() == {"dead": again, "owed": 250 - again}
+
+    # and what became of those that were filed again is found
+    bench.perform("done")
+    bench.file_into(history)
+    became = bench.operations.became(bench.get(id), history.reading)
+    assert (became.by_state, became.gone) == ({"dead": again, "done": 250 - again}, 0)
+
+
+def test_filed_deliveries_are_replayed_once(bench: Bench, history: History) -> None:
+    start_filing(bench.ledger)
+    for n in range(130):
+        bench.story.tell(f"evcus_{n:05}")
+    bench.file_into(history)
+    assert bench.ledger.client.zcard("t:ix:d:ignored") == 0
+    request = BulkRequest(
+        verb=REPLAY, which=Filter(state=DeliveryState.IGNORED), subject="ignored", why="new rules", try_first=False
+    )
+    done = bench.work(bench.begin(request))
+    assert (done.expected, done.seen, done.done, done.refused) == (130, 130, 130, 0)
+    assert bench.ledger.client.zcard("t:due:deliveries/voucherify") == 130
 
 
 def test_a_process_that_dies_anywhere_repeats_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

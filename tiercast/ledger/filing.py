@@ -203,6 +203,7 @@ def _row(delivery: bytes, body: bytes | None, fields: list[bytes], jobs: list[An
         first=f.get("first"),
         customer=tuple(f.get("c", "").split()),
         names=tuple(f.get("j", "").split()),
+        operation=f.get("op"),
         jobs=tuple(_job(key.decode(), _fields(values), round) for key, values in jobs if values),
     )
 
@@ -224,6 +225,7 @@ def _job(key: str, f: dict[str, str], round: int) -> FiledJob:
         place=f.get("us"),
         planned=f.get("ps") != "1",
         failing_ms=int(f["ff"]) if "ff" in f else None,
+        operation=f.get("op"),
         history=tuple(_attempts(f)),
     )
 
@@ -261,6 +263,7 @@ def _family(of: FiledDelivery) -> dict[str, Any]:
         "first": of.first,
         "c": " ".join(of.customer),
         "j": " ".join(of.names),
+        "op": of.operation,
     }
     family: dict[str, Any] = {
         "k": of.id,
@@ -288,6 +291,7 @@ def _job_fields(job: FiledJob) -> list[Any]:
         "us": job.place,
         "u": 1 if job.unordered else None,
         "ps": None if job.planned else 1,
+        "op": job.operation,
     }
     fields: list[Any] = ["n", job.attempts, *_given(given)]
     for each in job.history:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, count, groupby, islice
@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeVar, cast
 
 from ..error_pattern import error_pattern
 from ..event import Event, Json, customer_ids, iso_from_us
-from ..history.rows import FiledDelivery
 from ..references import KINDS
 from ..rule_outcomes import decode, described
 from ..stored import revive
@@ -184,30 +183,41 @@ class Reader:
         found = (info for info in self._deliveries(self._delivery_ids(which)) if delivery_matches(info, which))
         if which.campaign is not None or which.tier is not None:
             found = (each.info for each in self.with_events(found) if event_matches(each.event, which))
-        filed = (delivery_info(row) for row in self._filed_deliveries(which))
+        filed = _all_pages(lambda before: self.filed_deliveries(which, before, _PAGE))
         merged = heapq.merge(found, filed, key=lambda info: info.id, reverse=True)
         return islice(merged, which.limit)
 
-    def _filed_deliveries(self, which: Filter) -> Iterator[FiledDelivery]:
-        """What the history has and the ledger has not."""
-        if self._filed is None or which.state == DeliveryState.QUEUED:
-            return
-        wanted, before, more = self._history_filter(which), None, True
-        while more:
-            page = self._filed().deliveries(wanted, limit=_PAGE, before=before, seconds=None, bodies=False)
-            here = self._held_here(row.id for row in page.rows)
-            yield from (row for row in page.rows if row.id not in here)
-            before, more = page.before, page.before is not None
+    @property
+    def has_history(self) -> bool:
+        """Whether what the ledger does not hold is looked up in a history."""
+        return self._filed is not None
 
-    def _filed_jobs(self, which: Filter) -> Iterator[JobInfo]:
+    def filed_deliveries(self, which: Filter, before: str | None, most: int) -> tuple[list[DeliveryInfo], str | None]:
+        """Some deliveries that match, which the history has and the ledger has not, newest first.
+
+        Args:
+            which: the filter; its limit is not looked at.
+            before: the place at which the page before ended; None to begin.
+            most: how many to look at.
+
+        Returns:
+            them, and the place at which the page ended; None where it is the last.
+        """
+        if self._filed is None or which.state == DeliveryState.QUEUED:
+            return [], None
+        wanted = self._history_filter(which)
+        page = self._filed().deliveries(wanted, limit=most, before=before, seconds=None, bodies=False)
+        here = self._held_here(row.id for row in page.rows)
+        return [delivery_info(row) for row in page.rows if row.id not in here], page.before
+
+    def filed_jobs(self, which: Filter, before: str | None, most: int) -> tuple[list[JobInfo], str | None]:
+        """The same of jobs, those of the newest delivery first."""
         if self._filed is None or which.state in (JobState.OWED, JobState.PARKED):
-            return
-        wanted, before, more = self._history_filter(which), None, True
-        while more:
-            page = self._filed().jobs(wanted, limit=_PAGE, before=before, seconds=None, bodies=False)
-            here = self._held_here(each.delivery.id for each in page.rows)
-            yield from (job_info(each.job, each.delivery) for each in page.rows if each.delivery.id not in here)
-            before, more = page.before, page.before is not None
+            return [], None
+        wanted = self._history_filter(which)
+        page = self._filed().jobs(wanted, limit=most, before=before, seconds=None, bodies=False)
+        here = self._held_here(each.delivery.id for each in page.rows)
+        return [job_info(each.job, each.delivery) for each in page.rows if each.delivery.id not in here], page.before
 
     def _history_filter(self, which: Filter) -> Any:
         # Loads the database library.
@@ -460,7 +470,7 @@ class Reader:
         found = (job for job in self._jobs(self._job_keys(which)) if job_matches(job, which))
         if which.campaign is not None or which.tier is not None:
             found = (each.info for each in self.jobs_with_events(found) if event_matches(each.event, which))
-        filed = self._filed_jobs(which)
+        filed = _all_pages(lambda before: self.filed_jobs(which, before, _PAGE))
         if _is_by_delivery(which):
             return islice(heapq.merge(found, filed, key=lambda job: job.delivery, reverse=True), which.limit)
         return islice(chain(found, filed), which.limit)
@@ -658,6 +668,16 @@ def _is_by_delivery(which: Filter) -> bool:
     indexed = which.state in INDEXED_JOBS or which.state == JobState.OWED
     customer = which.customer or which.customer_digests
     return bool(customer or which.since_ms or which.until_ms or which.type) or not indexed
+
+
+def _all_pages(page: Callable[[str | None], tuple[list[T], str | None]]) -> Iterator[T]:
+    """What all pages of a listing hold, read as it is used."""
+    before: str | None = None
+    while True:
+        rows, before = page(before)
+        yield from rows
+        if before is None:
+            return
 
 
 def _jobs_filed_like(filed: Filed, part: str, most: int) -> list[str]:

@@ -15,9 +15,11 @@ from itertools import chain, islice, zip_longest
 from typing import Any
 
 from ..control.changes import replay_limits
+from ..control.recalling import bring_back_for
 from ..control.rounds import done_in_last_round, next_round
 from ..control.verbs import REPLAY_AGAIN, STEP_MAX_MEMBERS
 from ..error_pattern import error_pattern
+from ..ledger.filed import OpenFiled
 from ..ledger.model import HeldOperation, JobInfo, OperationStep
 from ..ledger.reading import Reader
 from ..ledger.states import DeliveryState, JobState
@@ -60,10 +62,12 @@ class Runner:
     Args:
         ledger: where.
         reader: of that ledger.
+        filed: opens the history, where there is one: members that were filed are brought back before they are changed.
     """
 
-    def __init__(self, ledger: Ledger, reader: Reader) -> None:
+    def __init__(self, ledger: Ledger, reader: Reader, filed: OpenFiled | None = None) -> None:
         self._ledger = ledger
+        self._filed = filed
         self._reader = reader
         self._walk = Walk(reader)
         self._scripted = 0.0
@@ -73,6 +77,7 @@ class Runner:
 
         Raises:
             LedgerError: the ledger fails; the same step can be taken again.
+            HistoryError: the history is needed and cannot be read; the same.
         """
         began = time.monotonic()
         try:
@@ -124,6 +129,9 @@ class Runner:
 
     def _send(self, operation: Operation, held: HeldOperation, *, cursor: str, **step: Any) -> OperationStep:
         step = {"members": []} | step
+        if self._filed is not None and step["members"]:
+            # Dying after this: what nobody touches is filed again a minute later.
+            bring_back_for(self._ledger, self._filed, step["members"])
         began = time.monotonic()
         stepped = self._ledger.step_operation(
             held.id, held.token, state=str(operation.state), at=operation.cursor, cursor=cursor, **step

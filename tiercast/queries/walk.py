@@ -1,7 +1,8 @@
-"""Walks over what a filter chooses, oldest first, a page at a time, so that another process can go on with it.
+"""Walks over what a filter chooses, a page at a time, so that another process can go on with it.
 
-A page ends with a cursor, after which the next one begins. What is chosen had its state when the request began
-(`before_ms`): what dies again is not met again, though the walk has not passed it yet.
+The ledger comes first, oldest first; then the history, newest first. What is filed meanwhile is met there, so nothing
+is passed over. A page ends with a cursor, after which the next one begins. What is chosen had its state when the
+request began (`before_ms`): what was changed by the request, or dies again, is not met again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from ..ledger import keys
 from ..ledger.model import DeliveryInfo, JobInfo
 from ..ledger.reading import INDEXED_JOBS, Filter, Reader, delivery_matches, event_matches, job_matches, received_ms
 from ..ledger.states import DeliveryState, JobState
+
+#: What a cursor within the history begins with; behind it stand the number of the state and where its page ended.
+_IN_HISTORY = "filed "
 
 #: How many pages of an index are looked at for one page, where nothing matches.
 _LOOKS = 5
@@ -70,7 +74,7 @@ class Page:
 
 
 class Walk:
-    """Walks over a ledger."""
+    """Walks over a ledger, and over the history that its reader knows."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -79,6 +83,14 @@ class Walk:
         """The next of what is chosen: about `most`, less where little matches, and none where nothing does."""
         if choice.names:
             return self._named(choice, int(cursor or 0), most)
+        if cursor.startswith(_IN_HISTORY):
+            return self._of_history(choice, cursor, most)
+        page = self._of_ledger(choice, cursor, most)
+        if page.is_last and self._reader.has_history:
+            return replace(page, cursor=f"{_IN_HISTORY}0 ", is_last=False)
+        return page
+
+    def _of_ledger(self, choice: Choice, cursor: str, most: int) -> Page:
         if not choice.of_jobs:
             return self._of_deliveries(choice, cursor, most, self._deliveries)
         if len(choice.wanted) == 1 and choice.wanted <= set(map(str, INDEXED_JOBS)) and not _by_delivery(choice.which):
@@ -98,6 +110,24 @@ class Walk:
         chosen = [infos.get(name) or Chosen(name=name, state=None) for name in names]
         end = start + len(names)
         return Page(chosen=chosen, cursor=str(end), is_last=end >= len(choice.names))
+
+    # --- the history
+
+    def _of_history(self, choice: Choice, cursor: str, most: int) -> Page:
+        """Walk the history once for each state that is chosen."""
+        states: list[str | None] = [*sorted(choice.wanted)] or [None]
+        number, _, before = cursor.removeprefix(_IN_HISTORY).partition(" ")
+        at = int(number)
+        which = replace(choice.which, state=states[at])
+        if choice.of_jobs:
+            jobs, ended = self._reader.filed_jobs(which, before or None, most)
+            chosen = [_job(info) for info in jobs if _is_chosen(choice, info)]
+        else:
+            deliveries, ended = self._reader.filed_deliveries(which, before or None, most)
+            chosen = [_delivery(info) for info in deliveries if (info.settled_ms or 0) <= choice.before_ms]
+        if ended is None:
+            at += 1
+        return Page(chosen=chosen, cursor=f"{_IN_HISTORY}{at} {ended or ''}", is_last=at == len(states))
 
     # --- jobs by the index of their state
 

@@ -7,8 +7,9 @@ import time
 
 import structlog
 
-from tiercast.errors import LedgerError, LedgerUnavailable
+from tiercast.errors import HistoryError, LedgerError, LedgerUnavailable
 from tiercast.ledger import Digests, Ledger, keys, new_token
+from tiercast.ledger.filed import OpenFiled
 from tiercast.ledger.model import Claim, HeldOperation
 from tiercast.ledger.reading import Reader
 from tiercast.operations.runner import Runner, Stepped
@@ -27,6 +28,9 @@ TURN_SECONDS = 2.0
 #: Seconds that a process waits for an operation's next step; one that waits longer is handed back.
 PATIENCE_SECONDS = 0.5
 
+#: Seconds until an operation goes on that needs a history which cannot be read.
+HISTORY_SECONDS = 30.0
+
 #: Seconds between two tries while the ledger is away.
 RETRY_SECONDS = 0.2
 
@@ -37,15 +41,23 @@ class OperationsDrain(Drain):
     Dying on any line loses and repeats nothing: a step is one script, and the operation is redelivered.
 
     Args:
+        filed: opens the history, where there is one.
         isolated: claim only operations whose lease has expired at least twice.
     """
 
     def __init__(
-        self, ledger: Ledger, digests: Digests, lanes: Lanes, threads: Threads, *, isolated: bool = False
+        self,
+        ledger: Ledger,
+        digests: Digests,
+        lanes: Lanes,
+        threads: Threads,
+        *,
+        filed: OpenFiled | None = None,
+        isolated: bool = False,
     ) -> None:
         super().__init__(keys.OPERATIONS, threads)
         self._ledger = ledger
-        self._runner = Runner(ledger, Reader(ledger, digests))
+        self._runner = Runner(ledger, Reader(ledger, digests, filed), filed)
         self._lanes = lanes
         self._isolated = isolated
         self._woken = threading.Event()
@@ -90,7 +102,11 @@ class OperationsDrain(Drain):
         began = time.monotonic()
         before = held.fields.get("state")
         while True:
-            stepped = self._step(held)
+            try:
+                stepped = self._step(held)
+            except HistoryError as error:
+                log.warning("operation.waits", operation=held.id, reason=str(error), again_in=HISTORY_SECONDS)
+                stepped = self._runner.hand_back(held, HISTORY_SECONDS)
             self._lanes.due(stepped.bells, draining=self.lane)
             if (state := held.fields.get("state")) != before:
                 log.info("operation.state", operation=held.id, state=state)
