@@ -90,10 +90,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.strict = True
         self.steps = 0
         self.shelf = Shelf()
-        #: What filers believe that they hold, what they ever wrote, and who holds what until when.
+        #: What filers believe that they hold, what they ever wrote, and who holds what until when, in which round.
         self.filers: list[HeldFiling] = []
         self.written: list[HeldFiling] = []
-        self.filing: dict[str, tuple[str, int]] = {}
+        self.filing: dict[str, tuple[str, int, int]] = {}
 
     # --- pieces
 
@@ -576,9 +576,10 @@ class LedgerMachine(RuleBasedStateMachine):
         for one in held:
             delivery = self.world.deliveries[one.id]
             assert self.world.to_file(delivery), f"{one.id} is to be filed though it may change"
-            until = self.filing.get(one.id, ("", 0))[1]
-            assert until <= self.world.now, f"{one.id} was claimed by two filers"
-            self.filing[one.id] = request.token, ends
+            _, until, round = self.filing.get(one.id, ("", 0, -1))
+            # What changes meanwhile leaves its filer, and is filed as a newer round.
+            assert until <= self.world.now or one.row.round > round, f"{one.id} was claimed by two filers"
+            self.filing[one.id] = request.token, ends, one.row.round
             self._compare_row(one.row, delivery, self.world.family(delivery))
         self.filers += held
         return list(held)
@@ -608,7 +609,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _is_filing(self, one: HeldFiling) -> bool:
         """Whether a delivery is still held by this filer: nobody else claimed it, and nothing of it has changed."""
         delivery = self.world.deliveries.get(one.id)
-        known = self.filing.get(one.id, ("", 0))[0] == one.token
+        known = self.filing.get(one.id, ("", 0, -1))[0] == one.token
         return known and delivery is not None and delivery.round == one.row.round and self.world.to_file(delivery)
 
     def _let_go(self, held: list[HeldFiling], *, lost: bool) -> None:

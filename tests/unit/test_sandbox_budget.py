@@ -16,7 +16,7 @@ from tiercast.config.sandbox import STEPS, Expression, Template, TemplateFault
 from tiercast.config.sandbox.compiled import View
 
 #: Seconds of the processor that an evaluation may take: some tenths, and room for a slow machine.
-MOST = 2.0
+MOST = 6.0
 
 
 def view(**data: Any) -> View:

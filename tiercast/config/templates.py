@@ -30,11 +30,11 @@ def is_template(value: object) -> bool:
 
 def template_defaults(schema: marshmallow.Schema) -> dict[str, Any]:
     """Defaults of options that are templates: they are rendered like what a file holds."""
-    return {
-        field.data_key or name: field.load_default
+    defaults = {
+        field.data_key or name: field.load_default() if callable(field.load_default) else field.load_default
         for name, field in schema.fields.items()
-        if isinstance(field.load_default, str) and is_template(field.load_default)
     }
+    return {key: value for key, value in defaults.items() if is_template(value)}
 
 
 @dataclass(frozen=True, slots=True)
