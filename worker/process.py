@@ -188,6 +188,7 @@ class WorkerProcess:
         if self.filing is not None:
             others.append(self.filing)
         shut_down(list(self.actions.values()), others, self.loop, self.ringer, self.ledger, grace=grace)
+        self.heartbeat.end()
         for opened in (self._archive, self._history):
             if opened is not None:
                 opened.close()

@@ -71,6 +71,7 @@ class Heartbeat:
         self._giving_up: float | None = None
         self._renewing = threading.Lock()
         self._stop = threading.Event()
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Start the thread."""
@@ -80,9 +81,12 @@ class Heartbeat:
         """Look after nothing any more but leases, which are renewed until the process ends."""
         self._stop.set()
 
+    def end(self) -> None:
+        """Look after nothing any more: nothing is held, and the ledger is closed."""
+        self._ended.set()
+
     def _run(self) -> None:
-        while True:
-            time.sleep(BEAT_SECONDS)
+        while not self._ended.wait(BEAT_SECONDS):
             try:
                 self.beat()
             except LedgerError as error:
