@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
 
 import structlog
 
-from tiercast.errors import LedgerError
+from tiercast.errors import LedgerError, LedgerUnavailable
 from tiercast.ledger.refusal import reason_of
 from tiercast.logs import place
 
@@ -39,6 +40,37 @@ class LedgerTrouble:
 
 #: Of this process.
 LEDGER = LedgerTrouble()
+
+#: Seconds between two tries while the ledger is away.
+RETRY_SECONDS = 0.2
+
+T = TypeVar("T")
+
+
+def ask_patiently(ask: Callable[[], T], seconds: float, *, gives_up: Callable[[], bool] = lambda: False) -> T:
+    """Ask the ledger, and ask again while it is away: what a drain holds would wait for its leases' end.
+
+    Args:
+        ask: the call, which repeats nothing when it is made twice.
+        seconds: how long it is asked again.
+        gives_up: whether to ask no more before that.
+
+    Raises:
+        LedgerUnavailable: it is still away.
+        LedgerError: as `ask` raises it.
+    """
+    patience = time.monotonic() + seconds
+    while True:
+        try:
+            answer = ask()
+        except LedgerUnavailable as error:
+            LEDGER.failed(error)
+            if time.monotonic() > patience or gives_up():
+                raise
+            time.sleep(RETRY_SECONDS)
+        else:
+            LEDGER.answered()
+            return answer
 
 
 class Lanes(Protocol):

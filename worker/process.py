@@ -12,8 +12,8 @@ import structlog
 from tiercast.bells import lanes_of, publisher, queue_of
 from tiercast.config import load_config
 from tiercast.config.model import ActionSpec, Config
-from tiercast.history.lazy import LazyHistory
 from tiercast.ledger import Digests, Ledger, keys, open_ledger, prepare
+from tiercast.ledger.filed import Filed
 from tiercast.ledger.filing import start_filing
 from tiercast.ledger.model import Claim, Exchange, HeldJob, Outcome
 from tiercast.ringer import BellRinger
@@ -74,13 +74,12 @@ class WorkerProcess:
             drain = self._jobs_drain(spec, isolated=isolated)
             self.actions[drain.lane] = drain
         self.filing = self._filing_drain(isolated=isolated) if settings.files else None
-        self._history = LazyHistory(settings.history) if settings.files else None
         self.operations = OperationsDrain(
             self.ledger,
             self.digests,
             self,
             self._threads,
-            filed=self._history.reading if self._history else None,
+            filed=self._read_archive if settings.files else None,
             isolated=isolated,
         )
         self.heartbeat = Heartbeat(self.ledger, list(self.actions.values()), list(self.intakes.values()), self._threads)
@@ -97,6 +96,11 @@ class WorkerProcess:
             late_first=lanes_of(self.config),
             isolated=isolated,
         )
+
+    def _read_archive(self) -> Filed:
+        """Reads of the history that this process files into."""
+        assert self._archive is not None  # noqa: S101 - for the type
+        return self._archive.open().reading
 
     def _jobs_drain(self, spec: ActionSpec, *, isolated: bool) -> JobsDrain:
         lane, learn = keys.jobs_lane(spec.name), learn_name(spec)
@@ -189,9 +193,8 @@ class WorkerProcess:
             others.append(self.filing)
         shut_down(list(self.actions.values()), others, self.loop, self.ringer, self.ledger, grace=grace)
         self.heartbeat.end()
-        for opened in (self._archive, self._history):
-            if opened is not None:
-                opened.close()
+        if self._archive is not None:
+            self._archive.close()
 
 
 #: Settings and configuration, as they were read together.

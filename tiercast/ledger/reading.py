@@ -363,13 +363,11 @@ class Reader:
     def digests_of(self, customer: str, source: str | None = None) -> tuple[str, ...]:
         """The digests under which a customer's deliveries are indexed, by id, source id or email."""
         found: dict[str, None] = {}
-        for project in self.projects([source] if source else None):
-            for kind in KINDS:
-                digest = self._digests.customer(project, kind, customer)
-                aliases = {digest, *(each.decode() for each in self._client.smembers(self._key(f"alias:{digest}")))}
-                for alias in sorted(aliases):
-                    if self._client.exists(self._key(f"cust:{alias}")):
-                        found[alias] = None
+        for digest in self._digests_of(customer, source):
+            aliases = {digest, *(each.decode() for each in self._client.smembers(self._key(f"alias:{digest}")))}
+            for alias in sorted(aliases):
+                if self._client.exists(self._key(f"cust:{alias}")):
+                    found[alias] = None
         return tuple(found)
 
     def in_words(self, which: Filter, what: str) -> str:

@@ -11,7 +11,7 @@ from tiercast.errors import LedgerError, LedgerUnavailable
 from tiercast.ledger import Ledger, new_token
 from tiercast.ledger.model import Claim, Exchange, HeldJob
 
-from ..drains import LEDGER, Drain, Lanes
+from ..drains import LEDGER, RETRY_SECONDS, Drain, Lanes
 from ..threads import Threads
 from .executor import Executor
 from .outbox import Outbox
@@ -27,9 +27,6 @@ REDELIVERED_GROWTH = 3
 
 #: Milliseconds within which a drain of quick jobs claims again.
 CLAIM_AGAIN_MS = 40
-
-#: Seconds between two tries while the ledger is away.
-RETRY_SECONDS = 0.2
 
 #: Seconds that a drain waits at a time while its jobs are under way.
 WAIT_SECONDS = 1.0

@@ -8,14 +8,14 @@ from typing import Protocol
 
 import structlog
 
-from tiercast.errors import HistoryError, HistoryRefused, HistoryUnavailable, LedgerError, LedgerUnavailable
+from tiercast.errors import HistoryError, HistoryRefused, HistoryUnavailable, LedgerError
 from tiercast.history.rows import FiledDelivery
 from tiercast.ledger import Ledger, keys, new_token
 from tiercast.ledger.filing import FilingExchange, FilingHold, HeldFiling, Released, exchange_history
 from tiercast.ledger.model import Claim
 from tiercast.logs import place
 
-from ..drains import LEDGER, Drain, Lanes
+from ..drains import LEDGER, Drain, Lanes, ask_patiently
 from ..threads import Threads
 from .facts import complete
 
@@ -27,9 +27,6 @@ BATCH_DELIVERIES = 500
 
 #: Deliveries whose lease has expired twice that are claimed at once.
 ISOLATED_DELIVERIES = 16
-
-#: Seconds between two tries to let go while the ledger is away.
-RETRY_SECONDS = 0.2
 
 #: Seconds until a delivery that the database refuses, for what it holds, is tried again.
 REFUSED_SECONDS = 600.0
@@ -132,7 +129,6 @@ class FilingDrain(Drain):
 
         While the ledger is away it is asked again for half a lease: what is held here would wait for the lease's end.
         """
-        patience = time.monotonic() + (self._ledger.lease / 2 if filed else 0)
         claim = Claim(
             token=new_token(),
             n=self._room(),
@@ -140,16 +136,8 @@ class FilingDrain(Drain):
             isolated=self._isolated,
             heard=self.take_heard(),
         )
-        while True:
-            try:
-                exchange = exchange_history(self._ledger, filed, claim, lanes=self._late_first)
-                LEDGER.answered()
-                break
-            except LedgerUnavailable as error:
-                LEDGER.failed(error)
-                if time.monotonic() > patience:
-                    raise
-                time.sleep(RETRY_SECONDS)
+        patience = self._ledger.lease / 2 if filed else 0.0
+        exchange = ask_patiently(lambda: exchange_history(self._ledger, filed, claim, lanes=self._late_first), patience)
         self._lanes.due(exchange.bells)
         if exchange.settled:
             self.count(filed=len(exchange.settled))

@@ -7,11 +7,11 @@ import time
 import structlog
 
 from tiercast.config.model import Config
-from tiercast.errors import LedgerError, LedgerUnavailable
+from tiercast.errors import LedgerError
 from tiercast.ledger import Digests, Ledger, keys, new_token
 from tiercast.ledger.model import Claim, Exchange, HeldDelivery, Plan
 
-from ..drains import LEDGER, Drain, Lanes
+from ..drains import LEDGER, Drain, Lanes, ask_patiently
 from ..threads import Threads
 from .planner import Planner
 
@@ -22,9 +22,6 @@ BATCH_DELIVERIES = 100
 
 #: Redelivered deliveries claimed at once.
 REDELIVERED_DELIVERIES = 16
-
-#: Seconds between two tries to settle while the ledger is away.
-RETRY_SECONDS = 0.2
 
 
 class DeliveriesDrain(Drain):
@@ -87,7 +84,6 @@ class DeliveriesDrain(Drain):
 
         While the ledger is away it is asked again for half a lease: what is held here would wait for the lease's end.
         """
-        patience = time.monotonic() + (self._ledger.lease / 2 if plans else 0)
         claim = Claim(
             token=new_token(),
             n=self._room(),
@@ -95,16 +91,8 @@ class DeliveriesDrain(Drain):
             isolated=self._isolated,
             heard=self.take_heard(),
         )
-        while True:
-            try:
-                exchange = self._ledger.exchange_deliveries(self._source, plans, claim)
-                LEDGER.answered()
-                break
-            except LedgerUnavailable as error:
-                LEDGER.failed(error)
-                if time.monotonic() > patience:
-                    raise
-                time.sleep(RETRY_SECONDS)
+        patience = self._ledger.lease / 2 if plans else 0.0
+        exchange = ask_patiently(lambda: self._ledger.exchange_deliveries(self._source, plans, claim), patience)
         self._note(exchange)
         return exchange
 

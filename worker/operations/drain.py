@@ -7,14 +7,14 @@ import time
 
 import structlog
 
-from tiercast.errors import HistoryError, LedgerError, LedgerUnavailable
+from tiercast.errors import HistoryError, LedgerError
 from tiercast.ledger import Digests, Ledger, keys, new_token
 from tiercast.ledger.filed import OpenFiled
 from tiercast.ledger.model import Claim, HeldOperation
 from tiercast.ledger.reading import Reader
 from tiercast.operations.runner import Runner, Stepped
 
-from ..drains import LEDGER, Drain, Lanes
+from ..drains import LEDGER, Drain, Lanes, ask_patiently
 from ..threads import Threads
 
 log = structlog.get_logger()
@@ -30,9 +30,6 @@ PATIENCE_SECONDS = 0.5
 
 #: Seconds until an operation goes on that needs a history which cannot be read.
 HISTORY_SECONDS = 30.0
-
-#: Seconds between two tries while the ledger is away.
-RETRY_SECONDS = 0.2
 
 
 class OperationsDrain(Drain):
@@ -120,15 +117,4 @@ class OperationsDrain(Drain):
 
     def _step(self, held: HeldOperation) -> Stepped:
         """Take a step; while the ledger is away it is asked again for half a lease, which repeats nothing."""
-        patience = time.monotonic() + self._ledger.lease / 2
-        while True:
-            try:
-                stepped = self._runner.step(held)
-            except LedgerUnavailable as error:
-                LEDGER.failed(error)
-                if time.monotonic() > patience or self.closing:
-                    raise
-                time.sleep(RETRY_SECONDS)
-            else:
-                LEDGER.answered()
-                return stepped
+        return ask_patiently(lambda: self._runner.step(held), self._ledger.lease / 2, gives_up=lambda: self.closing)
