@@ -417,6 +417,21 @@ def test_a_process_that_ends_settles_what_runs_and_gives_back_the_rest(works: Wo
         assert works.states(name).total() == 30
 
 
+def test_no_drain_of_a_process_that_has_ended_goes_on(works: Works) -> None:
+    # Given more jobs than a process claims at a time
+    works.plan(*["slow"] * 300)
+    fresh = works.make()
+    drain = fresh.actions["jobs/one"]
+    fresh.hear("jobs/one")
+    wait_for(lambda: works.effects(what="begin"), seconds=10)
+
+    works.stop(fresh, 3.0)
+
+    # Then its drain has ended, though more is due
+    assert not drain.is_running
+    assert works.states("one")["owed"] > 0
+
+
 def have_one_done(works: Works) -> WorkerProcess:
     """Perform one job that nobody settles before its process ends."""
     fresh = works.make()

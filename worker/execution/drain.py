@@ -89,7 +89,7 @@ class JobsDrain(Drain):
             except LedgerError as error:
                 log.error("drain.refused", lane=self.lane, error=str(error))
                 self._more = False
-            if self.is_idle() and not self._more:
+            if self.is_idle() and (self.closing or not self._more):  # what is due is for others, then
                 if not self.has_more_to_do():
                     return
                 self._more = True
