@@ -13,10 +13,12 @@ from tiercast.control.actor import Actor
 from tiercast.control.changes import Control
 from tiercast.errors import LedgerFull
 from tiercast.history.rows import FiledDelivery
+from tiercast.history.store import History
 from tiercast.ledger import Digests, Ledger, new_token
+from tiercast.ledger.filed import Filed
 from tiercast.ledger.filing import FilingHold, Released, bring_back, exchange_history, start_filing
 from tiercast.ledger.model import Claim, DeliveryState, HeldJob, Outcome, Plan, PlannedJob
-from tiercast.ledger.reading import Reader
+from tiercast.ledger.reading import Filter, Reader
 
 SOURCE = "voucherify"
 ACTOR = Actor("ann", "cli", "ops1")
@@ -238,6 +240,37 @@ class TestLettingGo:
             pass
         assert sorted(shop.file()) == deliveries
         assert shop.reader.delivery(undecided) is not None
+
+
+class TestListing:
+    def test_what_is_filed_while_it_is_listed_is_listed_once(self, shop: Shop, history: History) -> None:
+        # Given a history that is opened when the ledger has been read, and a filer that is quicker than that
+        for number in range(3):
+            shop.tell(f"e{number}", "mail")
+        shop.perform("mail", "dead", text="no")
+        shop.wait()
+
+        def opened() -> Filed:
+            file_all(shop.ledger, history)
+            return history.reading
+
+        for what in ("deliveries", "jobs"):
+            rows = list(getattr(Reader(shop.ledger, DIGESTS, opened), what)(Filter()))
+            assert len(rows) == 3, what
+        assert shop.reader.job("voucherify:e0:mail") is None
+
+    @pytest.mark.parametrize("which", [Filter(state="dead"), Filter(action="mail")])
+    def test_so_is_a_job_however_it_is_found(self, shop: Shop, history: History, which: Filter) -> None:
+        shop.tell("e1", "mail")
+        shop.perform("mail", "dead", text="no")
+        shop.wait()
+
+        def opened() -> Filed:
+            file_all(shop.ledger, history)
+            return history.reading
+
+        (job,) = Reader(shop.ledger, DIGESTS, opened).jobs(which)
+        assert job.state == "dead"
 
 
 class TestStaying:

@@ -185,7 +185,7 @@ class Reader:
             found = (each.info for each in self.with_events(found) if event_matches(each.event, which))
         filed = _all_pages(lambda before: self.filed_deliveries(which, before, _PAGE))
         merged = heapq.merge(found, filed, key=lambda info: info.id, reverse=True)
-        return islice(merged, which.limit)
+        return islice(_first_of_each(merged, lambda info: info.id), which.limit)
 
     @property
     def has_history(self) -> bool:
@@ -469,9 +469,12 @@ class Reader:
         if which.campaign is not None or which.tier is not None:
             found = (each.info for each in self.jobs_with_events(found) if event_matches(each.event, which))
         filed = _all_pages(lambda before: self.filed_jobs(which, before, _PAGE))
-        if _is_by_delivery(which):
-            return islice(heapq.merge(found, filed, key=lambda job: job.delivery, reverse=True), which.limit)
-        return islice(chain(found, filed), which.limit)
+        merged = (
+            heapq.merge(found, filed, key=lambda job: job.delivery, reverse=True)
+            if _is_by_delivery(which)
+            else chain(found, filed)
+        )
+        return islice(_first_of_each(merged, lambda job: job.key), which.limit)
 
     def jobs_with_events(self, jobs: Iterable[JobInfo]) -> Iterator[FoundJob]:
         """Look up the delivery and the event of each job."""
@@ -666,6 +669,15 @@ def _is_by_delivery(which: Filter) -> bool:
     indexed = which.state in INDEXED_JOBS or which.state == JobState.OWED
     customer = which.customer or which.customer_digests
     return bool(customer or which.since_ms or which.until_ms or which.type) or not indexed
+
+
+def _first_of_each(rows: Iterable[T], name: Callable[[T], str]) -> Iterator[T]:
+    """Rows without repeats: what was filed after the ledger was read stands in both, and the ledger's comes first."""
+    seen: set[str] = set()
+    for row in rows:
+        if name(row) not in seen:
+            seen.add(name(row))
+            yield row
 
 
 def _all_pages(page: Callable[[str | None], tuple[list[T], str | None]]) -> Iterator[T]:
