@@ -12,6 +12,7 @@ from tests.filing import Shelf, claim_filing, file_all, let_go
 from tiercast.control.actor import Actor
 from tiercast.control.changes import Control
 from tiercast.errors import LedgerFull
+from tiercast.history.reading import Reading
 from tiercast.history.rows import FiledDelivery
 from tiercast.history.store import History
 from tiercast.ledger import Digests, Ledger, new_token
@@ -19,6 +20,7 @@ from tiercast.ledger.filed import Filed
 from tiercast.ledger.filing import FilingHold, Released, bring_back, exchange_history, start_filing
 from tiercast.ledger.model import Claim, DeliveryState, HeldJob, Outcome, Plan, PlannedJob
 from tiercast.ledger.reading import Filter, Reader
+from tiercast.queries.listing import Queries
 
 SOURCE = "voucherify"
 ACTOR = Actor("ann", "cli", "ops1")
@@ -271,6 +273,19 @@ class TestListing:
 
         (job,) = Reader(shop.ledger, DIGESTS, opened).jobs(which)
         assert job.state == "dead"
+
+    @pytest.mark.parametrize("what", ["find_deliveries", "find_jobs"])
+    def test_so_it_is_on_a_page(self, shop: Shop, history: History, what: str) -> None:
+        shop.tell("e1", "mail")
+        shop.perform("mail", "dead", text="no")
+        shop.wait()
+
+        def opened() -> Reading:
+            file_all(shop.ledger, history)
+            return history.reading
+
+        page = getattr(Queries(shop.reader, DIGESTS, opened), what)(Filter())
+        assert len(page.rows) == 1
 
 
 class TestStaying:

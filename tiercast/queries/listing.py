@@ -94,7 +94,7 @@ class Queries:
         older = (each for each in ours if cursor is None or each.info.id < cursor)
         held = list(islice(older, limit + 1))
         filed = self._pages_of_deliveries(which, limit, cursor, seconds)
-        return _merged(held, filed, lambda each: each.info.id, limit, whole=False)
+        return _merged(held, filed, _id_of, _id_of, limit, whole=False)
 
     def find_jobs(
         self,
@@ -112,7 +112,7 @@ class Queries:
         jobs = self._held_jobs(which, limit, cursor)
         held = list(self._reader.jobs_with_events(jobs))
         filed = self._pages_of_jobs(which, limit, cursor, seconds)
-        return _merged(held, filed, lambda each: each.info.delivery, limit, whole=True)
+        return _merged(held, filed, _delivery_of, _key_of, limit, whole=True)
 
     def _held_jobs(self, which: Filter, limit: int, cursor: str | None) -> list[JobInfo]:
         """The ledger's jobs by their delivery, newest first: more than `limit`, and all of the last delivery."""
@@ -360,14 +360,39 @@ def _read(
             return _FromHistory(rows, before, received_ms(before))
 
 
-def _merged(held: list[T], filed: _FromHistory[T], id_of: Callable[[T], str], limit: int, *, whole: bool) -> Page[T]:
-    """Merge what the ledger holds (more than `limit` rows where there are so many) with what the history has.
+def _id_of(found: FoundDelivery) -> str:
+    return found.info.id
 
-    `whole` keeps rows of one delivery together.
+
+def _delivery_of(found: FoundJob) -> str:
+    return found.info.delivery
+
+
+def _key_of(found: FoundJob) -> str:
+    return found.info.key
+
+
+def _merged(
+    held: list[T],
+    filed: _FromHistory[T],
+    id_of: Callable[[T], str],
+    name_of: Callable[[T], str],
+    limit: int,
+    *,
+    whole: bool,
+) -> Page[T]:
+    """Merge what the ledger held (more than `limit` rows where there are so many) with what the history has.
+
+    `id_of` gives a row's delivery, `name_of` what tells it from all others. `whole` keeps those of one delivery
+    together.
     """
     floor = filed.floor
+    # What was filed since the ledger was read stands in both.
+    names = set(map(name_of, held))
     # Below the floor the history may have rows that were not read yet.
-    rows = filed.rows + [each for each in held if floor is None or id_of(each) >= floor]
+    rows = [each for each in filed.rows if name_of(each) not in names] + [
+        each for each in held if floor is None or id_of(each) >= floor
+    ]
     rows.sort(key=id_of, reverse=True)
     end = min(limit, len(rows))
     while whole and 0 < end < len(rows) and id_of(rows[end]) == id_of(rows[end - 1]):
