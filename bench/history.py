@@ -11,12 +11,14 @@ by SQL, each set later by the time that the first ones span. What was made is ke
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -27,6 +29,8 @@ from tiercast.history.engine import make_engine
 from tiercast.history.filtering import HistoryFilter, first_id
 from tiercast.history.reading import Page
 from tiercast.history.store import History
+
+T = TypeVar("T")
 
 BATCH = 500
 PAGE = 51
@@ -157,7 +161,7 @@ def _shifted(id: bytes, by_ms: int) -> bytes:
 
 
 def filters(history: History) -> dict[str, list[Any]]:
-    """Of each filter a value that much has, and one that little has."""
+    """A common and a rare value of each filter."""
     reading = history.reading
     newest = reading.deliveries(HistoryFilter(state="processed"), limit=1).rows[0]
     status = history.status()
@@ -201,16 +205,12 @@ def measure_pages(history: History, rounds: int) -> None:
         for chosen in [{}, *single, *pairs]:
             which = HistoryFilter(**chosen)
             whole = pages(which, limit=PAGE, seconds=None)
-            times, processor = [], []
-            for _ in range(rounds):
-                began, began_cpu = time.perf_counter(), time.process_time()
-                page = pages(which, limit=PAGE)
-                times.append(time.perf_counter() - began)
-                processor.append(time.process_time() - began_cpu)
+            read: Callable[[], Page[Any]] = functools.partial(pages, which, limit=PAGE)
+            page, seconds, own = _timed(read, rounds)
             if len(whole.rows) >= PAGE and len(page.rows) < PAGE:
                 short += 1
-            told = " ".join(f"{name}={_told(value)}" for name, value in chosen.items())
-            took.append((median(times), median(processor), told, len(page.rows)))
+            label = " ".join(f"{name}={_label(value)}" for name, value in chosen.items())
+            took.append((seconds, own, label, len(page.rows)))
         took.sort(reverse=True)
         print(
             f"{what}: {len(took)} combinations of filters; first page median {median(one[0] for one in took) * 1e3:.0f}"
@@ -220,11 +220,22 @@ def measure_pages(history: History, rounds: int) -> None:
             f"  of this process's own time median {median(one[1] for one in took) * 1e3:.0f} ms, most "
             f"{max(one[1] for one in took) * 1e3:.0f} ms"
         )
-        for seconds, own, told, rows in took[:5]:
-            print(f"  {seconds * 1e3:5.0f} ms ({own * 1e3:.0f} ms own)  {rows:2} rows  {told}")
+        for seconds, own, label, rows in took[:5]:
+            print(f"  {seconds * 1e3:5.0f} ms ({own * 1e3:.0f} ms own)  {rows:2} rows  {label}")
 
 
-def _told(value: Any) -> str:
+def _timed(read: Callable[[], T], rounds: int) -> tuple[T, float, float]:
+    """The last answer of a read, and its median seconds: by the clock, and of this process's own processor time."""
+    times, processor = [], []
+    for _ in range(rounds):
+        began, began_cpu = time.perf_counter(), time.process_time()
+        answer = read()
+        times.append(time.perf_counter() - began)
+        processor.append(time.process_time() - began_cpu)
+    return answer, median(times), median(processor)
+
+
+def _label(value: Any) -> str:
     return "one" if isinstance(value, frozenset) else str(value)
 
 
@@ -233,17 +244,13 @@ def measure_errors(history: History, rounds: int) -> None:
     status = history.status()
     middle = ((status.oldest_ms or 0) + (status.newest_ms or 0)) // 2
     dead = history.reading.counts_by_state()[1]["dead"]
-    for told, which in (("all", HistoryFilter()), ("half the time", replace(HistoryFilter(), since_ms=middle))):
-        times, processor = [], []
-        for _ in range(rounds):
-            began, began_cpu = time.perf_counter(), time.process_time()
-            groups = history.reading.error_groups(which, seconds=None)
-            times.append(time.perf_counter() - began)
-            processor.append(time.process_time() - began_cpu)
+    for label, which in (("all", HistoryFilter()), ("half the time", replace(HistoryFilter(), since_ms=middle))):
+        read = functools.partial(history.reading.error_groups, which, seconds=None)
+        groups, seconds, own = _timed(read, rounds)
         counted = sum(group.count for group in groups)
         print(
-            f"error groups, {told}: {len(groups)} of {counted:,} of {dead:,} dead jobs in {median(times) * 1e3:.0f} ms "
-            f"({median(processor) * 1e3:.0f} ms own)"
+            f"error groups, {label}: {len(groups)} of {counted:,} of {dead:,} dead jobs in {seconds * 1e3:.0f} ms "
+            f"({own * 1e3:.0f} ms own)"
         )
 
 
