@@ -71,11 +71,11 @@ class Shop:
         return kind, json.dumps(document, separators=(",", ":")).encode()
 
     def seed_from(self, number: int) -> None:
-        """Go on with delivery `number` in another process than the one that made those before it."""
+        """Continue at delivery `number`, in another process than the one that made the earlier ones."""
         self._random = random.Random(self.seed + number)
 
     def deliveries(self, count: int) -> Iterator[FiledDelivery]:
-        """So many of them."""
+        """The next `count` deliveries."""
         for number in range(count):
             yield self.delivery(number)
 
@@ -84,7 +84,7 @@ class Shop:
         rng = self._random
         at_ms = self.begin_ms + round(number * self.step_ms)
         kind, body = self._bodies[rng.randrange(len(self._bodies))]
-        who = min(rng.randrange(self.customers), rng.randrange(self.customers))
+        customer = min(rng.randrange(self.customers), rng.randrange(self.customers))
         tail = rng.getrandbits(74)
         text = f"{at_ms << 80 | 0x7 << 76 | tail >> 62 << 64 | 0b10 << 62 | tail & ((1 << 62) - 1):032x}"
         id = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
@@ -110,7 +110,7 @@ class Shop:
             created_us=created,
             form="envelope",
             project="proj_teahouse",
-            customer=(f"{who:014x}Ai", f"{who:014x}Bs", f"{who:014x}Ce"),
+            customer=(f"{customer:014x}Ai", f"{customer:014x}Bs", f"{customer:014x}Ce"),
             campaign=CAMPAIGNS[min(rng.randrange(8), rng.randrange(8))],
             tier=TIERS[rng.randrange(len(TIERS))],
             names=ACTIONS if state == "processed" else (),

@@ -2,7 +2,7 @@
 
 It goes the ledger's own way (record, plan, perform, let go) without receivers, workers and database, since none of
 them changes what stays. The events are of 10,000 customers. `--places` gives the three actions `order` and `once`.
-`--marks` only sets so many marks, by the part of the scripts that does: a million in seconds.
+`--marks N` sets N marks and nothing else, by the same part of the scripts: a million in seconds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Ledgerful:
     """Fills a ledger with events and empties it again.
 
     Args:
-        customers: how many the events are of, by turns.
+        customers: the number of customers, whom the events are of by turns.
         places: whether the actions have `order` and `once`.
     """
 
@@ -47,7 +47,7 @@ class Ledgerful:
         self._made = 0
 
     def add(self, count: int) -> None:
-        """Have so many events told, planned, performed and filed."""
+        """Record `count` events, plan them, perform their jobs and file all of it."""
         for start in range(0, count, _BATCH):
             self._tell(min(_BATCH, count - start))
             for action in _ACTIONS:
